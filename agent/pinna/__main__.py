@@ -1,0 +1,5 @@
+import sys
+
+from pinna.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The PortAudio world: cards, the duplex callback, the echo canceller, the DSP thread, playback."""

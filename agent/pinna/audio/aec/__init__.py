@@ -1,0 +1,40 @@
+"""Echo cancellers: one small interface, several engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pinna.config import EchoConfig
+from pinna.frame import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class EchoState:
+    """What an engine knows of itself. None: not measured (yet)."""
+
+    engine: str
+    delay_ms: float | None = None  # from far end block to its echo in the near end block
+    drift_ppm: float | None = None  # the loudspeaker's clock against the microphone's
+    erle_db: float | None = None  # echo return loss enhancement, over the last second of far-end activity
+    converged: bool = False
+
+
+class EchoCanceller(Protocol):
+    """Takes out of the near end (microphone) what came from the far end (loudspeaker)."""
+
+    def process(self, near: Samples, far: Samples) -> Samples:
+        """One frame: both shape (960,), int16, 48 kHz, of the same callback. Returns the same shape, a new array."""
+
+    def discontinuity(self) -> None:
+        """Samples were lost on either side (xrun, device reopened): the known delay no longer holds."""
+
+    @property
+    def state(self) -> EchoState: ...
+
+    def close(self) -> None: ...
+
+
+def create(config: EchoConfig) -> EchoCanceller:
+    """The configured engine, ready. Raises EchoCancellerError, never silently another engine."""
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""How frames travel: callback -> ring -> thread -> bridge -> event loop -> fan-out."""

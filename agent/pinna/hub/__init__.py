@@ -1,0 +1,1 @@
+"""The reference hub: for trying things, and for tests."""
