@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pinna.frame import FRAME_SAMPLES, Samples
 
 
 class Ring:
-    """`capacity` slots of `rows` blocks each, preallocated: shape (capacity, rows, 960), int16.
+    """`capacity` slots of `rows` blocks each, preallocated: shape (capacity, rows, block), int16.
+
+    Beside its blocks a slot holds a note: any immutable value, such as when and where the blocks were taken.
 
     One thread calls `put`, one other calls `get`. Each owns one of the two counters and only reads the
     other, so neither ever waits: CPython's stores of an int to an attribute are atomic. A full ring refuses
@@ -18,7 +22,7 @@ class Ring:
 
     def __init__(self, capacity: int, rows: int = 1, block: int = FRAME_SAMPLES) -> None:
         self._slots = np.zeros((capacity, rows, block), np.int16)
-        self._stamps = np.zeros(capacity, np.float64)
+        self._notes: list[Any] = [None] * capacity
         self._capacity = capacity
         self._written = 0
         self._read = 0
@@ -26,7 +30,7 @@ class Ring:
     def __len__(self) -> int:
         return self._written - self._read
 
-    def put(self, *blocks: Samples, stamp: float = 0.0) -> bool:
+    def put(self, *blocks: Samples, note: Any = None) -> bool:
         """Copy one block per row into the next slot; False when there is none."""
         written = self._written
         if written - self._read >= self._capacity:
@@ -34,20 +38,20 @@ class Ring:
         slot = written % self._capacity
         for row, block in enumerate(blocks):
             self._slots[slot, row] = block
-        self._stamps[slot] = stamp
+        self._notes[slot] = note
         self._written = written + 1
         return True
 
-    def get(self) -> tuple[Samples, float] | None:
-        """A copy of the oldest slot, shape (rows, 960), and its stamp; None when the ring is empty."""
+    def get(self) -> tuple[Samples, Any] | None:
+        """A copy of the oldest slot, shape (rows, block), and its note; None when the ring is empty."""
         read = self._read
         if read == self._written:
             return None
         slot = read % self._capacity
         blocks = self._slots[slot].copy()
-        stamp = float(self._stamps[slot])
+        note = self._notes[slot]
         self._read = read + 1
-        return blocks, stamp
+        return blocks, note
 
     def get_into(self, out: Samples) -> bool:
         """Copy the first row of the oldest slot into `out`; False (and `out` untouched) when empty."""

@@ -11,7 +11,7 @@ class Speaker(Protocol):
     """Where a link puts what the hub says. Both members are called on the event loop only."""
 
     def play(self, samples: Samples) -> bool:
-        """Queue one frame, shape (960,), int16. False when the queue is full: the frame is dropped and counted."""
+        """Queue one frame, shape (960,), int16. False when the queue is full: the frame is dropped."""
 
     @property
     def queued_ms(self) -> int:
@@ -22,7 +22,9 @@ class Link(Protocol):
     """One connection to a hub."""
 
     async def run(self) -> None:
-        """Connect and stream until the connection ends, which is always an error (`HubUnreachableError`,
-        `HubRefusedError`, `HubAnswerError`) or cancellation; on both, everything it opened is closed again,
-        the hub told where the dialect has words for it. May be called again. Reconnecting is the
-        supervisor's business."""
+        """Connect and stream until the connection ends, by an error or by cancellation.
+
+        Raises `HubUnreachableError`, `HubRefusedError`, `HubAnswerError`. In either case everything it opened
+        is closed again, and the hub told where the dialect has words for it. May be called again:
+        reconnecting is the supervisor's business.
+        """

@@ -1,0 +1,108 @@
+"""The DSP thread: one short loop from the callback's ring to clean frames.
+
+Execution context: a thread of its own. It opens the stream, owns the echo canceller while it runs, and closes
+the stream again. It never exits the process: what goes wrong in here is raised out of `live` and carried to
+the supervisor by the engine.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pinna.audio.aec import EchoCanceller
+from pinna.audio.card import Format
+from pinna.audio.convert import Converter
+from pinna.audio.duplex import DuplexStream, Note
+from pinna.errors import DeviceError
+from pinna.frame import FRAME_SAMPLES, SAMPLE_RATE, Frame, Samples
+from pinna.metrics import Window
+
+FIRST_BLOCK_SECONDS = 5.0
+"""A sound server may take its time to start a stream (PulseAudio: up to 2 s)."""
+
+STALL_SECONDS = 1.0
+"""No block for so long means the card is gone, whatever PortAudio believes."""
+
+
+@dataclass(slots=True)
+class DspStats:
+    """Written by the DSP thread, read by anyone. Levels in dBFS, RMS of the last frame."""
+
+    frames: int = 0
+    discontinuities: int = 0
+    microphone_dbfs: float = -96.0
+    speaker_dbfs: float = -96.0
+    clean_dbfs: float = -96.0
+    duration_ms: Window = field(default_factory=lambda: Window(512))
+
+
+def live(
+    stream: DuplexStream,
+    form: Format,
+    canceller: EchoCanceller,
+    deliver: Callable[[Frame], None],
+    stop: threading.Event,
+    stats: DspStats,
+) -> None:
+    """Process blocks until `stop` is set. Raises DeviceError when the stream falls silent."""
+    near_converter = Converter(form.rate, SAMPLE_RATE, FRAME_SAMPLES)
+    far_converter = Converter(form.rate, SAMPLE_RATE, FRAME_SAMPLES)
+    before: Note | None = None
+    sequence = 0
+    patience = FIRST_BLOCK_SECONDS
+    last = time.monotonic()
+    try:
+        while not stop.is_set():
+            try:
+                stream.waiting.get(timeout=0.1)
+            except queue.Empty:
+                if stream.ended.is_set() or time.monotonic() - last > patience:
+                    raise DeviceError(
+                        "the sound device stopped delivering sound",
+                        hint="Is the microphone still plugged in? It is tried again by itself",
+                    ) from None
+                continue
+            taken = stream.blocks.get()
+            if taken is None:
+                continue
+            blocks, note = taken
+            last, patience = time.monotonic(), STALL_SECONDS
+            began = time.perf_counter()
+            if before is None:
+                sequence = note.sequence
+            elif note.sequence != before.sequence + 1 or note.xruns != before.xruns:
+                sequence += note.sequence - before.sequence - 1
+                stats.discontinuities += 1
+                canceller.discontinuity()
+            before = note
+            pairs = zip(near_converter.feed(blocks[0]), far_converter.feed(blocks[1]), strict=True)
+            for near, far in pairs:
+                clean = canceller.process(near, far)
+                clean.flags.writeable = False
+                _measure(stats, near, far, clean)
+                deliver(Frame(clean, sequence, note.captured_at))
+                sequence += 1
+            stats.duration_ms.add((time.perf_counter() - began) * 1000)
+    finally:
+        near_converter.close()
+        far_converter.close()
+
+
+def _measure(stats: DspStats, near: Samples, far: Samples, clean: Samples) -> None:
+    stats.frames += 1
+    stats.microphone_dbfs = dbfs(near)
+    stats.speaker_dbfs = dbfs(far)
+    stats.clean_dbfs = dbfs(clean)
+
+
+def dbfs(samples: Samples) -> float:
+    """RMS level of int16 samples in dB relative to full scale (a square wave is 0 dBFS); −96 for silence."""
+    wide = samples.astype(np.float32)
+    power = float(np.dot(wide, wide)) / len(wide)
+    return max(-96.0, 10 * float(np.log10(power / 32768.0**2))) if power > 0 else -96.0

@@ -1,0 +1,82 @@
+"""What waits to be heard: between the link on the event loop and the PortAudio callback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pinna.audio.convert import Converter
+from pinna.flow.ring import Ring
+from pinna.frame import FRAME_MS, SAMPLE_RATE, Samples
+
+CAPACITY_FRAMES = 10
+"""200 ms. More would turn a burst into delay; the jitter buffer is the place that waits."""
+
+SLACK_FRAMES = 2
+"""What a late event loop may need in hand. Depth that was never used in WINDOW frames is given up."""
+
+WINDOW = 100
+QUIET_RMS = 300.0
+"""A frame below this (−41 dBFS) can go without being missed."""
+
+
+@dataclass(slots=True)
+class PlaybackStats:
+    queued: int = 0  # frames taken from the link
+    dropped: int = 0  # the queue was full
+    trimmed: int = 0  # given up to win back latency
+
+
+class PlaybackQueue:
+    """Bounded, and no deeper than the event loop's lateness has lately required. `play` is the event loop's.
+
+    The link delivers one frame per captured frame and the callback plays one per captured frame, so the depth
+    is constant but for a late event loop: each underrun it causes leaves one frame more in hand. Depth that
+    stayed unused for two seconds is trimmed again, in a quiet frame when there is one.
+    """
+
+    def __init__(self) -> None:
+        self.stats = PlaybackStats()
+        self._path = _path(SAMPLE_RATE)
+        self._least = CAPACITY_FRAMES
+        self._seen = 0
+
+    def attach(self, rate: int) -> Ring:
+        """Start afresh for a stream of `rate` Hz: the ring that its callback plays from. Any thread."""
+        self._path = _path(rate)  # one assignment: `play` sees the old pair or the new one, never a mixture
+        return self._path[1]
+
+    @property
+    def queued_ms(self) -> int:
+        return len(self._path[1]) * FRAME_MS
+
+    def play(self, samples: Samples) -> bool:
+        if self._trims(samples):
+            self.stats.trimmed += 1
+            return True
+        converter, ring = self._path
+        kept = True
+        for block in converter.feed(samples):
+            kept = ring.put(block) and kept
+        self.stats.queued += kept
+        self.stats.dropped += not kept
+        return kept
+
+    def _trims(self, samples: Samples) -> bool:
+        self._least = min(self._least, len(self._path[1]))
+        self._seen += 1
+        if self._seen < WINDOW or self._least <= SLACK_FRAMES:
+            if self._seen >= WINDOW:
+                self._least, self._seen = CAPACITY_FRAMES, 0
+            return False
+        quiet = float(np.sqrt(np.mean(np.square(samples, dtype=np.float32)))) < QUIET_RMS
+        if not quiet and self._seen < 2 * WINDOW:
+            return False
+        self._least, self._seen = CAPACITY_FRAMES, 0
+        return True
+
+
+def _path(rate: int) -> tuple[Converter, Ring]:
+    block = rate * FRAME_MS // 1000
+    return Converter(SAMPLE_RATE, rate, block), Ring(CAPACITY_FRAMES, block=block)
