@@ -37,7 +37,7 @@ _FIXED: Final = {"NAILA_SAMPLE_RATE": "48000", "NAILA_FRAME_DURATION_MS": "20", 
 class Loaded:
     """The configuration in force, and of every key where its value is from.
 
-    A source is "default", "file F line N", "environment V" or "flag F". `path`: the file that was read, if any.
+    A source is "default", "file F line N", "environment V" or "flag F". `path`: the file read, if any.
     """
 
     config: Config
@@ -207,7 +207,7 @@ def _from_environment(reading: _Reading, environ: Mapping[str, str]) -> None:
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> its line. A plain scan: what it misses goes without a line number in messages, no more."""
+    """Dotted key -> its line. A plain scan: what it misses has no line number in messages, no more."""
     numbers: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
