@@ -7,8 +7,7 @@ import hmac
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import structlog
@@ -16,72 +15,80 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pinna.config import HTTP_TOKEN, HttpConfig, is_loopback
-from pinna.errors import ConfigError, PinnaError, PortInUseError
+from pinna.errors import ConfigError, PortInUseError
 from pinna.exposition import OPENMETRICS_CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
 
 
-@asynccontextmanager
-async def serve(
-    config: HttpConfig,
-    *,
-    health: Callable[[], Mapping[str, object]],
-    metrics: Callable[[], bytes],
-    token: Callable[[], str | None],
-) -> AsyncIterator[int]:
-    """Answer while the block runs; yields the port (of interest with `port = 0`).
+class HealthServer:
+    """Answers between `start` and `stop`.
 
     `health` gives the body of /health: its status is 200 if `connected` is true in it, else 503. `metrics`
-    gives OpenMetrics text. `token` is asked at the start and at each request, so a rotated one is picked up;
-    with one, every request must bear it. Raises PortInUseError when the address cannot be had, ConfigError
-    when others can reach it and there is no token, or the token cannot be read.
+    gives OpenMetrics text. With a `token`, every request must bear it.
     """
-    if token() is None and not is_loopback(config.host):
-        raise ConfigError(
-            f"http.host is {config.host!r}, which others can reach, and no token protects it",
-            hint=f"Give http.token_file (or {HTTP_TOKEN}), or set http.host to 127.0.0.1",
-            permanent=True,
-        )
 
-    async def answer_health(_request: web.Request) -> web.Response:
-        body = health()
+    def __init__(
+        self,
+        config: HttpConfig,
+        *,
+        health: Callable[[], Mapping[str, object]],
+        metrics: Callable[[], bytes],
+        token: str | None,
+    ) -> None:
+        """Raises ConfigError when others could reach the address and there is no token."""
+        if token is None and not is_loopback(config.host):
+            raise ConfigError(
+                f"http.host is {config.host!r}, which others can reach, and no token protects it",
+                hint=f"Give http.token_file (or {HTTP_TOKEN}), or set http.host to 127.0.0.1",
+                permanent=True,
+            )
+        self.port = config.port
+        """The port in use, once started (of interest with `http.port = 0`)."""
+        self._config = config
+        self._health = health
+        self._metrics = metrics
+        self._token = token
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Raises PortInUseError when the address cannot be had; nothing is left open then."""
+        app = web.Application(middlewares=[_errors_as_json, _bearer(self._token)], client_max_size=1024)
+        app.router.add_get("/health", self._answer_health)
+        app.router.add_get("/metrics", self._answer_metrics)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._config.host, self._config.port).start()
+        except OSError as error:
+            await self.stop()
+            raise _cannot_listen(self._config, error) from error
+        self.port = self._runner.addresses[0][1]
+        log.info("http.listening", host=self._config.host, port=self.port)
+
+    async def stop(self) -> None:
+        """Close every connection. May be called at any time, also twice."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _answer_health(self, _request: web.Request) -> web.Response:
+        body = self._health()
         return _json(HTTPStatus.OK if body.get("connected") is True else HTTPStatus.SERVICE_UNAVAILABLE, body)
 
-    async def answer_metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": OPENMETRICS_CONTENT_TYPE})
-
-    app = web.Application(middlewares=[_errors_as_json, _bearer(token)], client_max_size=1024)
-    app.router.add_get("/health", answer_health)
-    app.router.add_get("/metrics", answer_metrics)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, config.host, config.port).start()
-        except OSError as error:
-            raise _cannot_listen(config, error) from error
-        port: int = runner.addresses[0][1]
-        log.info("http.listening", host=config.host, port=port)
-        yield port
-    finally:
-        await runner.cleanup()
+    async def _answer_metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"Content-Type": OPENMETRICS_CONTENT_TYPE})
 
 
-def _bearer(token: Callable[[], str | None]) -> Middleware:
+def _bearer(token: str | None) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        expected = token()
-        if expected is not None:
-            given = request.headers.get("Authorization", "")
-            scheme, _, credentials = given.partition(" ")
-            same = hmac.compare_digest(credentials.strip().encode("utf-8", "replace"), expected.encode())
+        if token is not None:
+            scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+            same = hmac.compare_digest(credentials.strip().encode("utf-8", "replace"), token.encode())
             if scheme.lower() != "bearer" or not same:
-                return _json(
-                    HTTPStatus.UNAUTHORIZED,
-                    {"error": "a bearer token is needed"},
-                    {"WWW-Authenticate": 'Bearer realm="pinna"'},
-                )
+                challenge = {"WWW-Authenticate": 'Bearer realm="pinna"'}
+                return _json(HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is needed"}, challenge)
         return await handler(request)
 
     return check
@@ -94,11 +101,9 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _json(HTTPStatus(error.status), {"error": error.reason}, allow)
-    except PinnaError as error:
-        log.warning("http.request_failed", cause=error.cause, hint=error.hint)
     except Exception:
         log.exception("http.request_crashed", path=request.path)
-    return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "internal error, see the log"})
+        return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "internal error, see the log"})
 
 
 def _json(
