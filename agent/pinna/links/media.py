@@ -62,6 +62,8 @@ class PacketTrack(aiortc.MediaStreamTrack):
         self._encoder = encoder
         self._pts = 0
         self._last_sequence: int | None = None
+        self.failure: Exception | None = None
+        """Why the track has ended, if by itself: aiortc only logs it."""
         self.sent = 0
         """Frames handed to RTP: the sender asks for another one when the last is out."""
         self.send_delays: deque[float] = deque(maxlen=500)
@@ -73,10 +75,16 @@ class PacketTrack(aiortc.MediaStreamTrack):
         if self._last_sequence is not None:
             self.sent += 1
         try:
-            frame = await self._source()
-        except StopAsyncIteration:
+            return self._pack(await self._source())
+        except StopAsyncIteration as error:
+            self.failure = error
             self.stop()
             raise MediaStreamError from None
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _pack(self, frame: Frame) -> av.Packet[Any]:
         if self._last_sequence is not None:
             # A sequence that runs backwards is a capture stream begun anew: just go on.
             self._pts += max(1, frame.sequence - self._last_sequence) * FRAME_SAMPLES
