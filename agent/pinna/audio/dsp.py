@@ -20,7 +20,7 @@ from pinna.audio.card import Format
 from pinna.audio.convert import Converter
 from pinna.audio.duplex import DuplexStream, Note
 from pinna.errors import DeviceError
-from pinna.frame import FRAME_SAMPLES, SAMPLE_RATE, Frame, Samples
+from pinna.frame import SAMPLE_RATE, Frame, Samples
 from pinna.metrics import Window
 
 FIRST_BLOCK_SECONDS = 5.0
@@ -51,10 +51,9 @@ def live(
     stats: DspStats,
 ) -> None:
     """Process blocks until `stop` is set. Raises DeviceError when the stream falls silent."""
-    near_converter = Converter(form.rate, SAMPLE_RATE, FRAME_SAMPLES)
-    far_converter = Converter(form.rate, SAMPLE_RATE, FRAME_SAMPLES)
+    near_converter = Converter(form.rate, SAMPLE_RATE)
+    far_converter = Converter(form.rate, SAMPLE_RATE)
     before: Note | None = None
-    sequence = 0
     patience = FIRST_BLOCK_SECONDS
     last = time.monotonic()
     try:
@@ -74,20 +73,15 @@ def live(
             blocks, note = taken
             last, patience = time.monotonic(), STALL_SECONDS
             began = time.perf_counter()
-            if before is None:
-                sequence = note.sequence
-            elif note.sequence != before.sequence + 1 or note.xruns != before.xruns:
-                sequence += note.sequence - before.sequence - 1
+            if before is not None and (note.sequence, note.xruns) != (before.sequence + 1, before.xruns):
                 stats.discontinuities += 1
                 canceller.discontinuity()
             before = note
-            pairs = zip(near_converter.feed(blocks[0]), far_converter.feed(blocks[1]), strict=True)
-            for near, far in pairs:
-                clean = canceller.process(near, far)
-                clean.flags.writeable = False
-                _measure(stats, near, far, clean)
-                deliver(Frame(clean, sequence, note.captured_at))
-                sequence += 1
+            near, far = near_converter.convert(blocks[0]), far_converter.convert(blocks[1])
+            clean = canceller.process(near, far)
+            clean.flags.writeable = False
+            _measure(stats, near, far, clean)
+            deliver(Frame(clean, note.sequence, note.captured_at))
             stats.duration_ms.add((time.perf_counter() - began) * 1000)
     finally:
         near_converter.close()

@@ -36,7 +36,9 @@ class AudioEngine:
         make_canceller: Callable[[], EchoCanceller],
         playback: PlaybackQueue,
         publish: Callable[[Frame], None],
+        streaming: Callable[[], None] = lambda: None,
     ) -> None:
+        """`streaming` is called on the event loop when the first frame of a stream has come."""
         self.capture = CaptureStats()
         self.dsp = DspStats()
         self.streams = 0  # opened so far
@@ -47,6 +49,8 @@ class AudioEngine:
         self._canceller: EchoCanceller | None = None
         self._playback = playback
         self._publish = publish
+        self._streaming = streaming
+        self._silent = True
         self._last_frame_at = 0.0
 
     @property
@@ -56,6 +60,9 @@ class AudioEngine:
 
     def _deliver(self, frame: Frame) -> None:
         self._last_frame_at = frame.captured_at
+        if self._silent:
+            self._silent = False
+            self._streaming()
         self._publish(frame)
 
     async def run(self) -> None:
@@ -91,7 +98,7 @@ class AudioEngine:
         finally:
             stop.set()
             await asyncio.to_thread(thread.join, JOIN_SECONDS)
-            self.format = None
+            self.format, self._silent = None, True
             self.bridge_dropped += bridge.dropped
             if over.done() and not over.cancelled():
                 over.exception()  # seen: a late error while we were being cancelled needs no second report

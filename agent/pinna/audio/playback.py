@@ -56,9 +56,7 @@ class PlaybackQueue:
             self.stats.trimmed += 1
             return True
         converter, ring = self._path
-        kept = True
-        for block in converter.feed(samples):
-            kept = ring.put(block) and kept
+        kept = ring.put(converter.convert(samples))
         self.stats.queued += kept
         self.stats.dropped += not kept
         return kept
@@ -79,4 +77,4 @@ class PlaybackQueue:
 
 def _path(rate: int) -> tuple[Converter, Ring]:
     block = rate * FRAME_MS // 1000
-    return Converter(SAMPLE_RATE, rate, block), Ring(CAPACITY_FRAMES, block=block)
+    return Converter(SAMPLE_RATE, rate), Ring(CAPACITY_FRAMES, block=block)

@@ -1,0 +1,299 @@
+"""The verbs of `pinna`. Each returns an exit code; only `run` builds the agent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pinna import __version__
+from pinna.config import (
+    DEFAULT_PATH,
+    HTTP_TOKEN,
+    HUB_TOKEN,
+    KEYS,
+    Loaded,
+    LogConfig,
+    as_toml,
+    describe,
+    load,
+    read_secret,
+)
+from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
+
+Verb = Callable[[argparse.Namespace], int]
+
+DESCRIPTION = """\
+Pinna streams a microphone, its echo removed, to a hub, and plays what the hub says.
+
+  pinna demo                            see it work on this machine, without a sound card
+  pinna devices                         what PortAudio can open
+  pinna run --hub-url http://hub:8080   stream
+  pinna top                             watch a running agent
+  pinna config example > pinna.toml     every setting, explained
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    verb: Verb = options.verb
+    try:
+        return verb(options)
+    except PinnaError as error:
+        print(f"pinna: {error.cause}. {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader has had enough: `pinna devices | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        "pinna",
+        description=DESCRIPTION,
+        epilog=f"exit codes:\n{codes}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pinna {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    run = _verb(verbs, "run", _run, "stream the microphone to the hub until stopped")
+    _configuration(run, flags=True)
+    run.add_argument(
+        "--service",
+        action="store_true",
+        help="keep trying what only a human can mend (no such device, rejected token) instead of ending: "
+        "for systemd; /health tells what is wrong",
+    )
+
+    devices = _verb(
+        verbs, "devices", _devices, "list what PortAudio can open, and what `audio.input` may name"
+    )
+    _json_flag(devices)
+
+    config = _verb(verbs, "config", None, "check, show or write the configuration")
+    actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = _verb(actions, "check", _config_check, "say whether a configuration would be accepted")
+    check.add_argument("file", nargs="?", type=Path, help=f"the file (default: {DEFAULT_PATH})")
+    show = _verb(actions, "show", _config_show, "every setting in force, and where it comes from")
+    _configuration(show, flags=True)
+    _json_flag(show)
+    _verb(actions, "example", _config_example, "print a configuration file with every setting explained")
+
+    top = _verb(verbs, "top", _top, "a live view of a running agent")
+    _configuration(top, flags=False)
+    top.add_argument("--url", help="the agent's address (default: from the configuration)")
+    top.add_argument("--once", action="store_true", help="print the figures once and end")
+    _json_flag(top)
+
+    hub = _verb(verbs, "hub", _hub, "a small hub, for trying things and for tests")
+    hub.add_argument(
+        "mode",
+        nargs="?",
+        choices=("echo", "say", "record", "listen"),
+        default="echo",
+        help="what the hub does with devices: send back what they say (default), say a WAV file, record them "
+        "to WAV files, or only listen",
+    )
+    hub.add_argument("path", nargs="?", type=Path, help="say: the WAV file; record: the folder")
+    hub.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; others can reach it only with a token"
+    )
+    hub.add_argument(
+        "--port", type=int, default=8080, help="port to listen on (default 8080; 0: any free one)"
+    )
+    hub.add_argument(
+        "--token-file", default="", metavar="FILE", help="a bearer token that everyone must show"
+    )
+    hub.add_argument("--repeat", action="store_true", help="say: again and again")
+    hub.add_argument("--on-speech", action="store_true", help="say: each time the device has spoken")
+    hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
+    _json_flag(hub)
+
+    demo = _verb(
+        verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
+    )
+    demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
+    _json_flag(demo)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, verb: Verb | None, summary: str
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    if verb is not None:
+        parser.set_defaults(verb=verb)
+    return parser
+
+
+def _json_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def _configuration(parser: argparse.ArgumentParser, *, flags: bool) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"the configuration file (default: $PINNA_CONFIG, or {DEFAULT_PATH} if there)",
+    )
+    if not flags:
+        return
+    group = parser.add_argument_group(
+        "settings",
+        "Each is also a key of the configuration file and an environment variable: --hub-url is `url` in "
+        "[hub] and PINNA_HUB_URL. Flags win over the environment, the environment over the file.",
+    )
+    for key in KEYS.values():
+        metavar = "{" + ",".join(map(str, key.choices)) + "}" if key.choices else "VALUE"
+        group.add_argument(key.flag, dest=key.name, metavar=metavar, help=key.help.replace("%", "%%"))
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    given = {name: value for name in KEYS if (value := getattr(options, name, None)) is not None}
+    return load(options.config, os.environ, given)
+
+
+def _run(options: argparse.Namespace) -> int:
+    loaded = _load(options)
+    from pinna import logs  # noqa: PLC0415  (what only `run` needs is loaded when it runs)
+    from pinna.app import Agent  # noqa: PLC0415
+
+    logs.configure(loaded.config.log)
+
+    async def run() -> None:
+        await Agent(loaded.config, service=options.service).run()
+
+    asyncio.run(run())
+    return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from pinna.audio import portaudio  # noqa: PLC0415  (PortAudio starts when it is imported)
+    from pinna.audio.card import list_cards  # noqa: PLC0415
+
+    cards = list_cards(portaudio.load())
+    if options.json:
+        rows = [
+            {
+                "index": card.index,
+                "name": card.name,
+                "inputs": card.inputs,
+                "outputs": card.outputs,
+                "default_rate": card.default_rate,
+                "default_input": card.is_default_input,
+                "default_output": card.is_default_output,
+            }
+            for card in cards
+        ]
+        print(json.dumps(rows, indent=1))
+    elif not cards:
+        print("PortAudio sees no device. A device that another program holds is not in its list, either.")
+    else:
+        print(f"{'index':>5}  {'in':>3}  {'out':>3}  {'rate':>6}  name")
+        for card in cards:
+            marks = [" (default input)"] * card.is_default_input + [
+                " (default output)"
+            ] * card.is_default_output
+            rate = f"{card.default_rate:.0f}"
+            print(
+                f"{card.index:>5}  {card.inputs:>3}  {card.outputs:>3}  {rate:>6}  {card.name}{''.join(marks)}"
+            )
+    return 0
+
+
+def _config_check(options: argparse.Namespace) -> int:
+    loaded = load(options.file, {}, {})
+    print(f"{loaded.path or 'no file: the defaults'}: fine")
+    return 0
+
+
+def _config_show(options: argparse.Namespace) -> int:
+    settings = describe(_load(options))
+    if options.json:
+        rows = {s.key: {"value": s.value, "source": s.source, "help": s.help} for s in settings}
+        print(json.dumps(rows, indent=1))
+    else:
+        width = max(len(s.key) for s in settings)
+        for setting in settings:
+            print(f"{setting.key:<{width}}  {setting.value!s:<24}  {setting.source}")
+    return 0
+
+
+def _config_example(_options: argparse.Namespace) -> int:
+    from pinna.config import Config  # noqa: PLC0415  (used here alone)
+
+    print(as_toml(Config()), end="")
+    return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    from pinna import top  # noqa: PLC0415  (used here alone)
+
+    http = _load(options).config.http
+    url = options.url or f"http://{http.host}:{http.port}"
+    token = read_secret(http.token_file, os.environ.get(HTTP_TOKEN))
+    if options.json:
+        print(json.dumps(top.fetch(url, token), indent=1))
+    elif options.once:
+        top.show(top.fetch(url, token))
+    else:
+        top.watch(lambda: top.fetch(url, token))
+    return 0
+
+
+def _hub(options: argparse.Namespace) -> int:
+    from pinna import logs  # noqa: PLC0415  (what only the hub needs is loaded when it runs)
+    from pinna.hub.options import HubOptions  # noqa: PLC0415
+    from pinna.hub.server import Hub  # noqa: PLC0415
+
+    logs.configure(LogConfig())
+    token = read_secret(options.token_file, os.environ.get(HUB_TOKEN))
+    if options.path is not None and options.mode not in ("say", "record"):
+        raise UsageError(f"`pinna hub {options.mode}` takes no file", hint="`pinna hub --help` tells more")
+    hub_options = HubOptions(
+        host=options.host,
+        port=options.port,
+        token=token or "",
+        mode=options.mode,
+        echo_delay_ms=options.delay_ms,
+        say_file=options.path if options.mode == "say" else None,
+        say_on="speech" if options.on_speech else "connect",
+        say_repeat=options.repeat,
+        record_dir=options.path if options.mode == "record" else None,
+    )
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with Hub(hub_options) as hub:
+            if options.json:
+                print(json.dumps({"address": hub.address}), flush=True)
+            else:
+                print(f"The hub is at {hub.address} (open it in a browser). A device comes with:", flush=True)
+                print(f"  pinna run --hub-url {hub.address}", flush=True)
+            await stop.wait()
+
+    asyncio.run(run())
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pinna.demo import run, summary  # noqa: PLC0415  (used here alone)
+
+    if not 1 <= options.seconds <= 3600:
+        raise UsageError(f"--seconds is {options.seconds:g}", hint="Give 1 to 3600")
+    show = not options.json and sys.stdout.isatty()
+    proof = run.run(options.seconds, show=show, say=lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(proof.as_dict(), indent=1) if options.json else summary.text(proof))
+    return 0 if proof.proven else ProofError.exit_code
