@@ -1,0 +1,33 @@
+# Two commands to know: `make demo` shows Pinna at work, `make test` proves it. `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo:  ## a microphone streamed to a hub and back, on this machine, without a sound card
+	@agent/bootstrap demo
+	@.venv/bin/pinna demo
+
+test: lint  ## lint, unit, contract and integration tests
+	@.venv/bin/pytest tests/unit tests/contract tests/integration
+
+lint:  ## ruff, mypy, shellcheck
+	@agent/bootstrap test
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+	@shellcheck agent/bootstrap .ci/run
+
+bench:  ## figures side by side with peers: a table, and build/bench.json
+	@agent/bootstrap bench
+	@.venv/bin/python -m tests.bench
+
+lock:  ## resolve the dependencies anew (needs uv)
+	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	  --all-extras --group test --group build -o requirements-dev.lock
+	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra view --extra hub --group build -c requirements-dev.lock -o requirements.lock
+
+.PHONY: help demo test lint bench lock
