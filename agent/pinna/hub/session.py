@@ -22,7 +22,7 @@ from pinna.links.opus import Encoder
 
 SEND_QUEUE_MS: Final = 200
 LEVEL_FLOOR_DB: Final = -96.0  # 16 bits
-_LEVEL_FALL_DB: Final = 24.0 * FRAME_MS / 1000  # a meter falls by 24 dB a second, as IEC 60268-10 type I's do
+_LEVEL_FALL_DB: Final = 60.0 * FRAME_MS / 1000  # in a frame: slow enough for the eye, quick enough for words
 _LATENCIES: Final = 10_000 // FRAME_MS
 _PLAUSIBLE_MS: Final = 5000.0
 

@@ -28,7 +28,7 @@ class Card {
     this.name = name;
     this.root = $("device").content.firstElementChild.cloneNode(true);
     this.part = (selector) => this.root.querySelector(selector);
-    this.history = [];
+    this.history = Array(HISTORY).fill({ part: 0, speech: false });
     this.peer = null;
     this.seen = performance.now();
     text(this.part(".name"), name);
@@ -75,8 +75,8 @@ class Card {
     meter.setAttribute("aria-valuenow", value);
     meter.setAttribute("aria-valuetext", `${value} decibels`);
     meter.innerHTML = value > FLOOR_DB ? `${value < 0 ? "−" : ""}${-value} <small>dBFS</small>` : "<small>no sound</small>";
-    this.history.push({ part: 1 - value / FLOOR_DB, speech });
-    if (this.history.length > HISTORY) this.history.shift();
+    this.history.push({ part: (1 - value / FLOOR_DB) ** 2, speech }); // squared: loud stands out from soft
+    this.history.shift();
     this.draw();
   }
 
@@ -96,7 +96,7 @@ class Card {
       const tall = Math.max(bar, part * height);
       paper.fillStyle = colours[speech];
       paper.beginPath();
-      paper.roundRect(width - (this.history.length - i) * step, (height - tall) / 2, bar, tall, bar / 2);
+      paper.roundRect(i * step, (height - tall) / 2, bar, tall, bar / 2);
       paper.fill();
     });
   }
