@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -106,7 +107,7 @@ class Agent:
                 await stop
             finally:
                 self._notifier.stopping()
-                log.info("agent.stopping")
+        log.info("agent.stopped", threads_left=len(self._own_threads()))
 
     def _begin(
         self,
@@ -142,6 +143,11 @@ class Agent:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
+
+    @staticmethod
+    def _own_threads() -> list[threading.Thread]:
+        """The event loop's helpers end with the loop."""
+        return [t for t in threading.enumerate() if t.name.startswith("pinna-")]
 
     async def _report(self) -> None:
         line = LogLine(asyncio.get_running_loop().time)
