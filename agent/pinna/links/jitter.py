@@ -28,6 +28,8 @@ WINDOW_SECONDS: Final = 4.0
 """How long one bad moment is remembered."""
 
 LAG_PERCENTILE: Final = 0.98
+SORT_EVERY: Final = 10
+"""Packets. Sorting the window for each would be the dearest thing in this file."""
 
 TICK_JITTER: Final = 0.008
 """Seconds. The reader's ticks jitter too: a sound card's blocks come some milliseconds early or late."""
@@ -126,6 +128,7 @@ class JitterBuffer:
         self._latest = 0  # RTP time of the newest packet
         self._transits: deque[tuple[float, float]] = deque()  # (arrival, transit), seconds
         self._fastest = 0.0  # smallest transit in the window
+        self._unsorted = 0  # packets that fell within what was known
         self._lag = 0.0  # LAG_PERCENTILE of the others behind it
         self._lost_at = float("-inf")
         self._sounding = False  # False before the first packet and in a pause
@@ -154,7 +157,7 @@ class JitterBuffer:
         self._waiting += packet.duration
         if sequence >= self._highest:
             self._highest, self._latest = sequence, timestamp
-        while self._waiting > CAPACITY_SECONDS * SAMPLE_RATE:
+        while self._waiting > CAPACITY_SECONDS * SAMPLE_RATE or len(self._packets) > RESYNC_PACKETS:
             oldest = min(self._packets)
             self._take(oldest)
             self.stats.overflowed += 1
@@ -232,6 +235,7 @@ class JitterBuffer:
             if not newest:
                 return
             self._transits.clear()  # the last target stands until there is enough to measure it anew
+            self._fastest = transit
             self._excess.clear()
         elif self._transits and newest:
             change = abs(transit - self._transits[-1][1]) * 1000
@@ -239,6 +243,10 @@ class JitterBuffer:
         self._transits.append((arrival, transit))
         while self._transits[0][0] < arrival - WINDOW_SECONDS:
             self._transits.popleft()
+        self._unsorted += 1
+        if self._unsorted < SORT_EVERY and self._fastest <= transit <= self._fastest + self._lag:
+            return
+        self._unsorted = 0
         transits = sorted(transit for _, transit in self._transits)
         self._fastest = transits[0]
         if len(transits) >= SHRINK_AFTER_GETS:

@@ -122,7 +122,8 @@ class Receiver:
     Whoever owns the clock calls `frame` once per 20 ms. Event loop only.
     """
 
-    def __init__(self, receiver: aiortc.RTCRtpReceiver) -> None:
+    def __init__(self, receiver: aiortc.RTCRtpReceiver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._buffer = JitterBuffer()
         self._decoder = Decoder()
         self._pending = _EMPTY  # decoded, not yet handed out
@@ -158,16 +159,15 @@ class Receiver:
             self._ssrc = packet.ssrc
             self._buffer.restart()
         payload = packet.payload
+        duration = packet_samples(payload) or (FRAME_SAMPLES if payload else 0)
         self._buffer.put(
-            Packet(
-                packet.sequence_number, packet.timestamp, payload, packet_samples(payload), has_fec(payload)
-            ),
-            time.monotonic(),
+            Packet(packet.sequence_number, packet.timestamp, payload, duration, has_fec(payload)),
+            self._clock(),
         )
         return False, None
 
     def frame(self, now: float) -> Samples | None:
-        """What is to be heard at `now` (time.monotonic), shape (960,); None while nothing is being said."""
+        """What is to be heard at `now` (of `clock`), shape (960,); None while nothing is being said."""
         while len(self._pending) < FRAME_SAMPLES:
             samples = self._next(now + len(self._pending) / SAMPLE_RATE)
             if samples is None:
@@ -185,7 +185,7 @@ class Receiver:
         if decision.timestamp is not None and self._report is not None:
             sent_at, timestamp = self._report
             ahead = (decision.timestamp - timestamp + 2**31) % 2**32 - 2**31
-            unix_now = time.time() - time.monotonic() + now
+            unix_now = time.time() - self._clock() + now
             self.latency_ms = (unix_now - sent_at - ahead / SAMPLE_RATE) * 1000
         try:
             if decision.action is Action.PLAY:

@@ -67,14 +67,15 @@ def _check(result: int, what: str) -> int:
 
 
 def packet_samples(packet: bytes) -> int:
-    """How many samples (at 48 kHz) the packet holds, 0 if it holds none: RFC 6716 3.1 and 3.2."""
+    """How many samples (at 48 kHz) the packet holds, 0 if it is none: RFC 6716 3.1 and 3.2."""
     if not packet:
         return 0
     frame = int(_FRAME_MS[packet[0] >> 3] * SAMPLE_RATE // 1000)
     code = packet[0] & 3
     if code < 3:
         return frame * (1, 2, 2)[code]
-    return frame * (packet[1] & 0x3F) if len(packet) > 1 else 0
+    samples = frame * (packet[1] & 0x3F) if len(packet) > 1 else 0
+    return samples if samples <= MAX_PACKET_SAMPLES else 0
 
 
 def has_fec(packet: bytes) -> bool:
