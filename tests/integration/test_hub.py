@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -216,6 +217,51 @@ def test_record_writes_a_valid_wav_of_what_was_said(tmp_path: Path) -> None:
         assert strength(sound[SAMPLE_RATE // 2 : SAMPLE_RATE * 3 // 2], 1000) > 0.9
 
     run(scene)
+
+
+HUB_OF_ITS_OWN = """
+import asyncio, sys
+from pathlib import Path
+from pinna.hub.options import HubOptions
+from pinna.hub.server import Hub
+
+async def run():
+    async with Hub(HubOptions(port=0, mode="record", record_dir=Path(sys.argv[1]))) as hub:
+        print(hub.address, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(run())
+"""
+
+
+def test_a_recording_outlives_the_hub_that_is_killed(tmp_path: Path) -> None:
+    async def scene() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HUB_OF_ITS_OWN, tmp_path, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            address = ""
+            while not address.startswith("http"):  # the log comes to the same place
+                address = (await process.stdout.readline()).decode().strip()
+            async with (
+                aiohttp.ClientSession(address) as http,
+                device(http, "kitchen", tone(1000, 1.0), repeat=True),
+            ):
+                await eventually(lambda: sum(path.stat().st_size for path in tmp_path.iterdir()) > 200_000)
+                process.kill()
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    run(scene)
+    (path,) = tmp_path.iterdir()
+    with wave.open(str(path)) as file:
+        sound = np.frombuffer(file.readframes(10**9), np.int16)
+    assert sound.size == (path.stat().st_size - 44) // 2 >= 2 * SAMPLE_RATE
+    assert strength(sound[-SAMPLE_RATE:], 1000) > 0.9
 
 
 def test_stop_with_live_peers_tells_them_and_leaves_nothing() -> None:

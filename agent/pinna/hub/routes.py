@@ -41,8 +41,11 @@ class Switchboard(Protocol):
     async def connect(self, device: str, offer: str) -> tuple[str, str]:
         """(answer, session key). Ends the device's earlier session first. Raises NegotiationError, Full."""
 
-    async def disconnect(self, device: str, key: str) -> bool:
-        """False: there is no such session."""
+    def has(self, device: str, key: str) -> bool:
+        """Whether there is this session."""
+
+    async def disconnect(self, device: str) -> None:
+        """End the device's session, which must be there."""
 
     async def listen(self, device: str, offer: str) -> str:
         """The answer to a listener. Raises KeyError (no such device), NegotiationError, Full."""
@@ -65,8 +68,7 @@ def application(options: HubOptions, hub: Switchboard) -> web.Application:
     whip = _Whip(hub)
     app.router.add_post("/whip/{device}", whip.post)
     app.router.add_options("/whip/{device}", whip.options)
-    app.router.add_delete("/whip/{device}/{key}", whip.delete, name="whip")
-    app.router.add_options("/whip/{device}/{key}", whip.options)
+    app.router.add_route("*", "/whip/{device}/{key}", whip.session, name="whip")
     if options.token:
         app.on_response_prepare.append(_allow_other_origins)
     return app
@@ -192,18 +194,21 @@ class _Whip:
             status=201, text=answer, content_type=_SDP, headers={hdrs.LOCATION: str(location)}
         )
 
-    async def delete(self, request: web.Request) -> web.Response:
-        device = _device_id(request.match_info["device"])
-        if not await self._hub.disconnect(device, request.match_info["key"]):
-            raise web.HTTPNotFound(text="there is no such session")
-        return web.Response()
+    async def options(self, _request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={hdrs.ALLOW: "OPTIONS,POST", "Accept-Post": _SDP})
 
-    async def options(self, request: web.Request) -> web.Response:
-        session = "key" in request.match_info
-        headers: dict[str, str] = {hdrs.ALLOW: "DELETE, OPTIONS" if session else "OPTIONS, POST"}
-        if not session:
-            headers["Accept-Post"] = _SDP
-        return web.Response(status=204, headers=headers)
+    async def session(self, request: web.Request) -> web.Response:
+        """The session's own address, of every method: a device may ask here whether it still exists."""
+        device = _device_id(request.match_info["device"])
+        allowed = [hdrs.METH_DELETE, hdrs.METH_OPTIONS]
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers={hdrs.ALLOW: ",".join(allowed)})
+        if not self._hub.has(device, request.match_info["key"]):
+            raise web.HTTPNotFound(text="there is no such session")
+        if request.method != hdrs.METH_DELETE:
+            raise web.HTTPMethodNotAllowed(request.method, allowed)
+        await self._hub.disconnect(device)
+        return web.Response()
 
 
 async def _allow_other_origins(request: web.Request, response: web.StreamResponse) -> None:

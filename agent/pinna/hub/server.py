@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from pinna.hub.wav import read_frames
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 MAX_LISTENERS: Final = 16
-LISTENER_SILENCE_SECONDS: Final = 20.0
-"""Browsers send no RTP, and RTCP reports only some seconds apart."""
+LISTENER_SILENCE_SECONDS: Final = math.inf
+"""Browsers send nothing but RTCP reports, and those only while they hear something: ICE notices their end."""
 
 _WATCH_TICKS: Final = 50
 
@@ -123,12 +124,12 @@ class Hub:
         log.info("hub.device_connected", device=device)
         return answer, session.key
 
-    async def disconnect(self, device: str, key: str) -> bool:
+    def has(self, device: str, key: str) -> bool:
         session = self._sessions.get(device)
-        if session is None or session.key != key:
-            return False
-        await self._end(session, "said good-bye")
-        return True
+        return session is not None and session.key == key
+
+    async def disconnect(self, device: str) -> None:
+        await self._end(self._sessions[device], "said good-bye")
 
     async def listen(self, device: str, offer: str) -> str:
         if device not in self._sessions:
