@@ -30,8 +30,6 @@ class Component:
         self.on_change: list[Callable[[Component], None]] = []
         self._clock = clock
         self._up_since: float | None = None
-        self.has_worked = False
-        """Whether it has ever been ok or degraded."""
 
     def starting(self) -> None:
         self._become("starting")
@@ -74,7 +72,6 @@ class Component:
             self._up_since = None
         elif self._up_since is None:
             self._up_since = self._clock()
-            self.has_worked = True
         if state != self.state:
             self.since = self._clock()
         self.state, self.reason, self.hint = state, reason, hint
