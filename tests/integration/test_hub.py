@@ -20,7 +20,9 @@ from tests.support.hub_device import Device, device, eventually, speech, strengt
 from pinna.errors import ConfigError, PortInUseError
 from pinna.frame import SAMPLE_RATE
 from pinna.hub.options import HubOptions
+from pinna.hub.peer import NegotiationError, Peer
 from pinna.hub.server import Hub
+from pinna.hub.session import Voicebox
 
 WORDS = "one two three four five six seven eight nine ten"
 
@@ -124,6 +126,45 @@ def test_the_same_id_again_ends_the_first_session_even_with_a_bad_offer() -> Non
                 assert response.status == 500
             await eventually(lambda: second.pc.connectionState == "closed")
             assert (await health(http))["active_devices"] == 0
+
+    run(scene)
+
+
+def test_many_offers_at_once_under_one_id_leave_one_session() -> None:
+    async def scene() -> None:
+        async with hub() as (running, http):
+            peer = Device()
+            body = {"device_id": "kitchen", "sdp": await peer.offer()}
+
+            async def connect() -> int:
+                async with http.post("/connect", json=body) as response:
+                    return response.status
+
+            answered = await asyncio.gather(*(connect() for _ in range(12)))
+            assert set(answered) <= {200, 500}
+            assert 200 in answered
+            await eventually(lambda: running.health(names=True)["active_devices"] == 1)
+            await peer.close()
+
+    run(scene)
+
+
+def test_a_peer_closed_at_any_moment_of_its_negotiation_leaves_no_socket() -> None:
+    async def scene() -> None:
+        device = Device()
+        offer = await device.offer()
+        files_before = open_files()
+        for turns in range(40):  # of the event loop, from the offer to the close
+            peer = Peer(Voicebox().track, 5.0, lambda _why: None)
+            answering = asyncio.create_task(peer.answer(offer))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await peer.close()
+            await asyncio.wait([answering])
+            if answering.exception() is not None:
+                assert isinstance(answering.exception(), NegotiationError)
+        await eventually(lambda: open_files() <= files_before)
+        await device.close()
 
     run(scene)
 

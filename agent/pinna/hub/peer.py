@@ -43,6 +43,8 @@ class Peer:
         self._packets_seen = 0
         self._alive_at = asyncio.get_running_loop().time()
         self._closing: asyncio.Task[None] | None = None
+        # aiortc, closed while it gathers candidates, goes on to open sockets that nobody closes.
+        self._negotiating = asyncio.Lock()
         self.transceiver: RTCRtpTransceiver = self._pc.addTransceiver(track)
         opus_only(self.transceiver)
         self._pc.on("connectionstatechange", self._changed)
@@ -61,23 +63,8 @@ class Peer:
         """Raises NegotiationError, also when the peer was closed meanwhile."""
         if offer.count("\nm=") > MAX_MEDIA_SECTIONS:
             raise NegotiationError("the offer has too many media sections")
-        try:
-            async with asyncio.timeout(NEGOTIATION_SECONDS):
-                await self._pc.setRemoteDescription(
-                    RTCSessionDescription(sdp=_without_mdns(offer), type="offer")
-                )
-                if self.transceiver.mid is None:
-                    raise NegotiationError("the offer has no audio")
-                for other in self._pc.getTransceivers():
-                    if other is not self.transceiver:
-                        other.direction = "inactive"
-                await self._pc.setLocalDescription()
-        except NegotiationError:
-            raise
-        except TimeoutError as error:
-            raise NegotiationError("the negotiation took too long") from error
-        except Exception as error:  # aiortc's parser raises whatever the offer makes it stumble over
-            raise NegotiationError(f"the offer cannot be used: {error or type(error).__name__}") from error
+        async with self._negotiating:
+            await self._negotiate(_without_mdns(offer))
         answer = self._pc.localDescription
         if self._closing is not None or answer is None:
             raise NegotiationError("another session took this one's place")
@@ -103,9 +90,26 @@ class Peer:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
 
+    async def _negotiate(self, offer: str) -> None:
+        try:
+            async with asyncio.timeout(NEGOTIATION_SECONDS):
+                await self._pc.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
+                if self.transceiver.mid is None:
+                    raise NegotiationError("the offer has no audio")
+                for other in self._pc.getTransceivers():
+                    if other is not self.transceiver:
+                        other.direction = "inactive"
+                await self._pc.setLocalDescription()
+        except NegotiationError:
+            raise
+        except TimeoutError as error:
+            raise NegotiationError("the negotiation took too long") from error
+        except Exception as error:  # aiortc's parser raises whatever the offer makes it stumble over
+            raise NegotiationError(f"the offer cannot be used: {error or type(error).__name__}") from error
+
     async def _close(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS), self._negotiating:
                 await self._pc.close()
         except TimeoutError:
             log.warning("hub.peer_close_stuck")

@@ -266,4 +266,7 @@ $("copy").addEventListener("click", async () => {
   setTimeout(() => text($("copy"), "Copy"), 1500);
 });
 
+// Else the hub would send on until ICE notices, half a minute.
+addEventListener("pagehide", () => cards.forEach((card) => card.hush()));
+
 run();
