@@ -18,13 +18,12 @@ import aiortc
 import numpy as np
 from aiohttp import web
 from aiortc.rtp import RtpPacket
+from tests.support.lossy import UdpRelay
 
 from pinna.config import HubConfig
 from pinna.frame import FRAME_SAMPLES, Frame, Samples
 from pinna.links.media import PacketTrack, Receiver, opus_only
 from pinna.links.opus import Encoder
-
-from tests.support.lossy import UdpRelay
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

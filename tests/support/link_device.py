@@ -1,4 +1,4 @@
-"""The device's side of a link under test: a microphone that ticks, a speaker that listens, the link between."""
+"""The device's side of a link under test: a microphone that ticks, a speaker that listens."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.support.fakehub import tone
+
 from pinna.config import HubConfig
 from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS, Frame, Samples
 from pinna.links.webrtc import WebRTCLink
 
-from tests.support.fakehub import tone
-
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     """Wait for a condition, never for time; the limit only ends a test that has failed."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 -- the conditions are others' states, which set no event
             await asyncio.sleep(0.01)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import ssl
 import time
@@ -77,6 +78,8 @@ class Signalling:
                 hint="Write the token, and nothing else, into the token file",
                 permanent=True,
             )
+        if self._token:  # two ways to say who we are are one too many for HTTP: the token it is
+            self._url = self._url.with_user(None)
 
     async def offer(self, sdp: str) -> str:
         """The hub's answer, checked. Raises HubUnreachableError, HubRefusedError, HubAnswerError."""
@@ -293,6 +296,9 @@ def _ice_servers(links: list[str]) -> tuple[IceServer, ...]:
 def _reason(error: BaseException) -> str:
     """What the system says, without the addresses that aiohttp's texts may repeat."""
     cause: BaseException = getattr(error, "os_error", None) or error
+    number = getattr(cause, "errno", None)
+    if number is not None and number > 0:  # negative: of name resolution, which has texts of its own
+        return os.strerror(number)
     return _printable(getattr(cause, "strerror", None) or type(cause).__name__)[:120]
 
 
