@@ -348,6 +348,14 @@ def test_a_taken_port_is_named_with_a_cure() -> None:
     run(scene)
 
 
+def test_a_hub_on_every_address_goes_by_its_name() -> None:
+    async def scene() -> None:
+        async with Hub(HubOptions(host="0.0.0.0", port=0, token="secret")) as running:
+            assert running.address.startswith(f"http://{socket.gethostname()}:")
+
+    run(scene)
+
+
 def test_what_cannot_work_is_refused_before_the_port_opens(tmp_path: Path) -> None:
     async def start(**options: Any) -> None:
         async with hub(**options):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
+import socket
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -49,9 +51,11 @@ class Hub:
 
     @property
     def address(self) -> str:
-        """Such as http://127.0.0.1:8080, with the port really had."""
+        """Such as http://127.0.0.1:8080, with the port really had; by our name when that is every address."""
         assert self._runner is not None, "not started"
         host, port = self._runner.addresses[0][:2]
+        if ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def start(self) -> None:
