@@ -47,7 +47,7 @@ class Backoff:
         return min(self.first * 2.0**doublings, self.cap) * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
-async def supervise(  # noqa: PLR0913  (time and chance are handed in, so that tests need neither)
+async def supervise(
     name: str,
     run: Callable[[], Awaitable[None]],
     *,

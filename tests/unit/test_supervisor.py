@@ -55,7 +55,7 @@ class Scene:
     def play(self) -> Scene:
         with capture_logs() as logs:
             asyncio.run(self.supervise())
-        self.logs = list(logs)
+        self.logs = [dict(entry) for entry in logs]
         return self
 
     @property

@@ -98,6 +98,7 @@ class TestMistakes:
             ("[echo]\nrate = 44100", 2, ["echo.rate is 44100", "16000, 48000"]),
             ('[echo]\nengine = "speex"', 2, ["'speex'", "speexdsp, webrtc, none"]),
             ("[hub]\nbitrate = 5999", 2, ["6000 to 510000"]),
+            ("[hub]\ncomplexity = true", 2, ["True", "0 to 10"]),
             ("[hub]\ncomplexity = 11", 2, ["0 to 10"]),
             ("[hub]\nreconnect_seconds = 0", 2, ["0.01 to 3600"]),
             ("[hub]\nreconnect_seconds = nan", 2, ["nan", "0.01 to 3600"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support.configuration_page import PAGE, with_reference
 
-from pinna.config import KEYS, Config, as_toml, describe, load
+from pinna.config import KEYS, AudioConfig, Config, as_toml, describe, load
 
 
 def test_describe_tells_value_source_and_help_of_every_key(file: Path) -> None:
@@ -34,6 +34,12 @@ def test_the_example_sets_nothing_but_the_name() -> None:
     for key in KEYS.values():
         assert key.help in text
         assert key.variable in text
+
+
+def test_names_with_quotes_and_backslashes_survive(file: Path) -> None:
+    config = Config(audio=AudioConfig(input='USB "Mic" \\ #1', output="it's"))
+    file.write_text(as_toml(config))
+    assert load(file, {}, {}).config == config
 
 
 def test_what_is_commented_out_would_be_valid(file: Path) -> None:
