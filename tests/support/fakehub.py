@@ -22,7 +22,7 @@ from tests.support.lossy import UdpRelay
 
 from pinna.config import HubConfig
 from pinna.frame import FRAME_SAMPLES, Frame, Samples
-from pinna.links.media import PacketTrack, Receiver, opus_only
+from pinna.links.media import PacketTrack, Receiver, close, opus_only
 from pinna.links.opus import Encoder
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -72,8 +72,12 @@ class FakeHub:
         rtcp: bool = True,
         edit_answer: Callable[[str], str] = lambda sdp: sdp,
         instead: Handler | None = None,
+        track: aiortc.MediaStreamTrack | None = None,
     ) -> None:
-        """`instead` answers offers in place of the hub. Without `rtcp` the hub sends no reports."""
+        """`instead` answers offers in place of the hub; `track` speaks in place of `HubSession.speech`.
+
+        Without `rtcp` the hub sends no reports.
+        """
         self.dialect = dialect
         self.token = token
         self.relay = relay
@@ -87,6 +91,7 @@ class FakeHub:
         self._edit_answer = edit_answer
         self._instead = instead
         self._port = port
+        self._track = track
         self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> FakeHub:
@@ -125,7 +130,7 @@ class FakeHub:
 
     async def hang_up(self) -> None:
         for session in self.sessions:
-            await session.connection.close()
+            await close(session.connection)
             session.track.stop()
 
     @web.middleware
@@ -167,7 +172,7 @@ class FakeHub:
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         session = self.sessions[int(request.match_info["number"]) - 1]
         session.deleted = True
-        await session.connection.close()
+        await close(session.connection)
         return web.Response()
 
     async def answer(self, offer: str) -> str:
@@ -183,7 +188,7 @@ class FakeHub:
             return Frame(samples, next(self._numbers), time.monotonic())
 
         track = PacketTrack(source, Encoder(32_000))
-        transceiver = connection.addTransceiver(track)
+        transceiver = connection.addTransceiver(self._track or track)
         opus_only(transceiver)
         session = HubSession(connection, Receiver(transceiver.receiver), track, speech)
         transceiver.receiver._RTCRtpReceiver__jitter_buffer = _Tap(session)

@@ -13,6 +13,7 @@ retransmission stay aiortc's), `RTCRtpReceiver._handle_rtcp_packet` and `RTCRtpS
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -198,6 +199,21 @@ class Receiver:
         except ValueError:
             self.undecodable += 1
         return self._decoder.decode(None, samples=decision.duration or FRAME_SAMPLES)
+
+
+async def close(connection: aiortc.RTCPeerConnection) -> None:
+    """Close it for good, at whatever moment.
+
+    Closed amid its connectivity checks, aiortc's ICE transport finishes them nevertheless, and leaves a task
+    that asks for the peer's consent for ever. Its state tells when: it is no longer `closed`.
+    """
+    transports = {each.receiver.transport.transport for each in connection.getTransceivers()}
+    checking = [transport for transport in transports if transport.state == "checking"]
+    await connection.close()
+    for transport in checking:
+        while transport.state == "closed":  # noqa: ASYNC110 -- it has dropped its listeners by now
+            await asyncio.sleep(0.005)
+        await transport.stop()
 
 
 def shorten(samples: Samples) -> Samples:

@@ -25,7 +25,7 @@ from pinna.errors import ConfigError, HubAnswerError, HubUnreachableError, Pinna
 from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS, Frame
 from pinna.links import Speaker
-from pinna.links.media import PacketTrack, Receiver, opus_only
+from pinna.links.media import PacketTrack, Receiver, close, opus_only
 from pinna.links.opus import Encoder
 from pinna.links.signalling import CONNECT_SECONDS, IceServer, Signalling, shown
 
@@ -242,7 +242,7 @@ class _Session:
     async def close(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connection.close()
+                await close(self._connection)
         except TimeoutError:
             pass  # aiortc waits for a task that has died; there is nothing more to be had
         self._track.stop()
