@@ -92,6 +92,7 @@ class FakeHub:
         self._instead = instead
         self._port = port
         self._track = track
+        self._negotiating = asyncio.Lock()
         self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> FakeHub:
@@ -129,9 +130,10 @@ class FakeHub:
         return self.sessions[-1]
 
     async def hang_up(self) -> None:
-        for session in self.sessions:
-            await close(session.connection)
-            session.track.stop()
+        async with self._negotiating:  # aiortc, closed while it gathers, opens sockets that nobody closes
+            for session in self.sessions:
+                await close(session.connection)
+                session.track.stop()
 
     @web.middleware
     async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -177,6 +179,10 @@ class FakeHub:
 
     async def answer(self, offer: str) -> str:
         """Open a session for the offer."""
+        async with self._negotiating:
+            return await self._answer(offer)
+
+    async def _answer(self, offer: str) -> str:
         self.offers.append(offer)
         if self.relay:
             offer = await self.relay.rewrite_offer(offer)

@@ -196,7 +196,9 @@ class _Session:
         self._changed.set()
 
     async def offer(self) -> str:
-        await self._connection.setLocalDescription(await self._connection.createOffer())
+        # Cancelled while it gathers candidates, aioice forgets the sockets it has opened. It takes
+        # milliseconds, with a STUN server that does not answer five seconds.
+        await _to_the_end(self._connection.setLocalDescription(await self._connection.createOffer()))
         sdp = self._connection.localDescription.sdp
         if "a=candidate:" not in sdp:
             raise HubUnreachableError(
