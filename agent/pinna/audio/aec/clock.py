@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 _BEFORE, _AFTER = 0.002, 0.006  # seconds of the impulse response around its peak that are compared
 _SIZE: Final = 256
-_MEASUREMENT_SD: Final = 0.03  # samples: the scatter of one comparison once the filter has converged
+_MEASUREMENT_SD: Final = 0.02  # samples: the scatter of one comparison while the path stands still
+_LAG: Final = 0.7  # seconds: how far the adaptive filter is behind a path that moves...
+_LAG_SD: Final = 0.35  # ...and how that scatters: it learns while there is speech
 _WANDER: Final = 0.002  # samples/s per root second: crystals wander with temperature, slowly
 _FIRST_SD_PPM: Final = 60.0
 
@@ -59,60 +61,63 @@ class PathWatch:
 
 
 class Drift:
-    """A Kalman filter over (delay, its growth): delays in samples in, growth in samples per second out."""
+    """A Kalman filter over (delay, its growth, the adaptive filter's lag): samples, samples/s, samples.
+
+    The delay is measured where the adaptive filter has it, which is behind the truth by about _LAG seconds of
+    what growth is not yet made up for.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._growth = 0.0
-        self._growth_var = (_FIRST_SD_PPM * 1e-6 * rate) ** 2
-        self._delay: float | None = None
-        self._cov = np.zeros((2, 2))
+        self._state = np.zeros(3)
+        self._cov = np.diag([0.0, (_FIRST_SD_PPM * 1e-6 * rate) ** 2, 0.0])
+        self._lost = True
         self._strange = 0
 
     def jumped(self) -> None:
-        """The delay slipped, the clocks did not: keep the growth, begin with the delay again."""
-        if self._delay is not None:
-            self._growth_var = float(self._cov[1, 1])
-        self._delay = None
+        """The delay slipped or a new filter sees it, the clocks did not change: keep the growth alone."""
+        self._lost = True
+        self._strange = 0
 
-    def unsettle(self, samples: float) -> None:
-        """The delays to come may be off by `samples` for a while."""
-        self._cov[0, 0] += samples**2
-        self._cov[1, 1] += samples**2 * 0.05
-
-    def update(self, delay: float, seconds: float) -> None:
-        """One measured `delay`, `seconds` after the last."""
-        if self._delay is None:
-            self._delay = delay
-            self._cov = np.diag([_MEASUREMENT_SD**2, self._growth_var])
+    def update(self, delay: float, seconds: float, undone: float) -> None:
+        """One measured `delay`, `seconds` after the last, while `undone` samples/s of growth were made up for."""
+        moving = float(np.hypot(self._state[1] - undone, np.sqrt(self._cov[1, 1])))
+        if self._lost:
+            self._lost = False
+            lag = _LAG * (self._state[1] - undone)
+            self._state = np.array([delay + lag, self._state[1], lag])
+            g = self._cov[1, 1]
+            lag_var = (_LAG_SD * moving) ** 2 + _LAG**2 * g
+            d = lag_var + _MEASUREMENT_SD**2
+            self._cov = np.array(
+                [[d, _LAG * g, lag_var], [_LAG * g, g, _LAG * g], [lag_var, _LAG * g, lag_var]]
+            )
             return
-        self._delay += self._growth * seconds
-        a, b, c = self._cov[0, 0], self._cov[0, 1], self._cov[1, 1]
-        a, b, c = a + 2 * b * seconds + c * seconds**2, b + c * seconds, c + _WANDER**2 * seconds
-        innovation = delay - self._delay
-        total = a + _MEASUREMENT_SD**2
-        if innovation**2 > 25 * total:
+        keeps = float(np.exp(-seconds / _LAG))
+        catches = _LAG * (1 - keeps)
+        step = np.array([[1.0, seconds, 0.0], [0.0, 1.0, 0.0], [0.0, catches, keeps]])
+        self._state = step @ self._state - np.array([0.0, 0.0, catches * undone])
+        spread = np.diag([1e-6, _WANDER**2 * seconds, (_LAG_SD * moving) ** 2 * (1 - keeps**2)])
+        self._cov = step @ self._cov @ step.T + spread
+        sees = np.array([1.0, 0.0, -1.0])
+        innovation = delay - float(sees @ self._state)
+        shared = self._cov @ sees
+        total = float(sees @ shared) + _MEASUREMENT_SD**2
+        if innovation**2 > 36 * total:
             self._strange += 1
-            if self._strange < 3:
-                self._cov = np.array([[a, b], [b, c]])
-                return
-            self.jumped()
-            self._strange = 0
-            self._delay = delay
-            self._cov = np.diag([_MEASUREMENT_SD**2, self._growth_var])
+            if self._strange >= 3:
+                self.jumped()
             return
         self._strange = 0
-        k0, k1 = a / total, b / total
-        self._delay += k0 * innovation
-        self._growth += k1 * innovation
-        self._cov = np.array([[a * (1 - k0), b * (1 - k0)], [b * (1 - k0), c - k1 * b]])
+        gain = shared / total
+        self._state = self._state + gain * innovation
+        self._cov = self._cov - np.outer(gain, shared)
 
     @property
     def growth(self) -> float:
         """Samples per second by which the delay grows."""
-        return self._growth
+        return float(self._state[1])
 
     @property
     def uncertainty_ppm(self) -> float:
-        var = self._growth_var if self._delay is None else float(self._cov[1, 1])
-        return float(np.sqrt(var)) / self._rate * 1e6
+        return float(np.sqrt(self._cov[1, 1])) / self._rate * 1e6

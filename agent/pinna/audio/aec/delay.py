@@ -22,10 +22,15 @@ _LOWEST: Final = 150.0  # Hz: below are hum and handling noise
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`samples`: the delay; `sharpness`: its peak over the RMS of the whole correlation (about 4 for noise)."""
+    """What the correlation says.
+
+    `samples`: the delay. `sharpness`: its peak over the RMS of the whole correlation, about 4 for noise.
+    `rival`: the strength around the delay that was expected, as a part of the peak.
+    """
 
     samples: float
     sharpness: float
+    rival: float
 
 
 class DelayFinder:
@@ -43,6 +48,7 @@ class DelayFinder:
         self._band[int(_LOWEST / bin_hz) : int(0.95 * _BANDWIDTH / bin_hz)] = 1.0
         self._parts = int(np.ceil(longest_ms * rate / 1000 / self._hop))
         self._past = np.zeros((self._parts, bins), np.complex128)
+        self._powers = np.zeros((self._parts, bins))
         self._forget = forget
         self._cross = np.zeros((self._parts, bins), np.complex128)
         self._far_power = np.zeros(bins)
@@ -66,8 +72,10 @@ class DelayFinder:
             return False
         self._filled = 0
         bins = self._band.size
-        self._past[1:] = self._past[:-1].copy()
+        self._past[1:] = self._past[:-1]
         self._past[0] = np.fft.rfft(self._far)[:bins] * self._band
+        self._powers[1:] = self._powers[:-1]
+        self._powers[0] = np.abs(self._past[0]) ** 2
         self._far[: self._hop] = self._far[self._hop :]
         if not active:
             return False
@@ -75,21 +83,26 @@ class DelayFinder:
         self._cross *= self._forget
         self._cross += spectrum * np.conj(self._past)
         self._far_power *= self._forget
-        self._far_power += np.mean(np.abs(self._past) ** 2, axis=0)
+        self._far_power += self._powers.mean(axis=0)
         self._near_power *= self._forget
         self._near_power += np.abs(spectrum) ** 2
         self.heard += 1
         return True
 
-    def find(self) -> Finding:
-        """The best delay so far."""
+    def find(self, expected: float | None = None) -> Finding:
+        """The best delay so far, and how it compares with the `expected` one."""
         weight = self._band / np.sqrt(self._far_power * self._near_power + 1.0)
         lags = np.fft.irfft(self._cross * weight, axis=1)[:, : self._hop // self._decimation].ravel()
         strength = np.abs(lags)
         peak = int(np.argmax(strength))
-        floor = float(np.sqrt(np.mean(strength**2))) + 1e-30
+        floor = float(np.sqrt(lags @ lags / lags.size)) + 1e-30
         offset = 0.0
         if 0 < peak < strength.size - 1:
-            before, here, after = strength[peak - 1 : peak + 2]
-            offset = float(0.5 * (before - after) / (before - 2 * here + after - 1e-30))
-        return Finding((peak + offset) * self._decimation, float(strength[peak]) / floor)
+            before, here, after = (float(s) for s in strength[peak - 1 : peak + 2])
+            offset = 0.5 * (before - after) / (before - 2 * here + after - 1e-30)
+        rival = 0.0
+        if expected is not None:
+            at = round(expected / self._decimation)
+            rival = float(strength[max(at - 2, 0) : at + 3].max(initial=0.0))
+        top = float(strength[peak])
+        return Finding((peak + offset) * self._decimation, top / floor, rival / (top + 1e-30))
