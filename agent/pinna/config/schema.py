@@ -89,7 +89,7 @@ class EchoConfig:
     rate: Annotated[Literal[16000, 48000], About("Sample rate of the canceller's core, in hertz.")] = 16000
     tail_ms: Annotated[
         int, About("How long an echo may last, in milliseconds: larger rooms, longer.", 20, 500)
-    ] = 100
+    ] = 160
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Drift:
         self._strange = 0
 
     def update(self, delay: float, seconds: float, undone: float) -> None:
-        """One measured `delay`, `seconds` after the last, while `undone` samples/s of growth were made up for."""
+        """One measured `delay`, `seconds` after the last, while `undone` samples/s were made up for."""
         moving = float(np.hypot(self._state[1] - undone, np.sqrt(self._cov[1, 1])))
         if self._lost:
             self._lost = False

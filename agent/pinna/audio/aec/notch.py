@@ -16,8 +16,8 @@ class NotchUndo:
     """The inverse of mdf.c's DC notch, from some Hz up, and no DC; for the canceller's near end.
 
     The notch, H(z) = r (1 - 1/z)^2 / (1 - 2 r/z + (r^2 + 0.7 (1-r)^2)/z^2), has its corner at 46 Hz (61 Hz at
-    48 kHz) and turns the phase of a low voice's fundamental by half a right angle. Here its zeros at DC become
-    a double pole just inside the unit circle, with one more and a zero at DC against a microphone's offset.
+    48 kHz) and turns the phase of a low voice's fundamental by half a right angle. Here its zeros at DC
+    become a double pole just inside the unit circle, with one more and a zero against a microphone's offset.
     A pole p is a running sum: y[n] = p^n sum(x[k] p^-k). Blocks have one length.
     """
 
@@ -43,5 +43,5 @@ class NotchUndo:
             out *= self._falls
             self._sums[stage] = float(out[-1])
         np.rint(out, out)
-        np.clip(out, -32768, 32767, out)
+        np.minimum(np.maximum(out, -32768, out), 32767, out)
         return out.astype(np.int16)
