@@ -89,6 +89,7 @@ class FarLine:
         if last != first:
             fade = np.arange(count) / count
             out += fade * np.convolve(source, _taps(whole - last) - taps, "valid")
-        np.rint(out, out)
-        np.minimum(np.maximum(out, -32768, out), 32767, out)
+        np.rint(out, out=out)
+        np.maximum(out, -32768, out=out)
+        np.minimum(out, 32767, out=out)
         return out.astype(np.int16)

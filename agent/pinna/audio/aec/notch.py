@@ -42,6 +42,7 @@ class NotchUndo:
             out += self._sums[stage]
             out *= self._falls
             self._sums[stage] = float(out[-1])
-        np.rint(out, out)
-        np.minimum(np.maximum(out, -32768, out), 32767, out)
+        np.rint(out, out=out)
+        np.maximum(out, -32768, out=out)
+        np.minimum(out, 32767, out=out)
         return out.astype(np.int16)
