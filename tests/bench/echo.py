@@ -1,6 +1,6 @@
 """Echo cancellers side by side: `python -m tests.bench.echo [--json] [--quick]`.
 
-The facts' scenes (72 s; see tests.support.scenes) and random ones drawn from a fixed seed. CPU is process time
+The facts' scenes (72 s; see tests.support.scenes) and random ones of a fixed seed. CPU is process time
 of the same run, as a part of plain Speex's at 48 kHz and of Speex's at 16 kHz with preprocessor, tail 100 ms.
 """
 

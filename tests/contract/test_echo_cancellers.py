@@ -132,7 +132,7 @@ def test_nothing_upsets_it(name: str, turns: list[tuple[str, str, int, bool]]) -
     canceller.close()
 
 
-# The default engine. Scenes and processing are deterministic: the thresholds lie well under what was measured.
+# The default engine. Scenes, engine: all deterministic. The thresholds are well under what was measured.
 
 
 def settled(take: Take, out: Samples, latency: int, first: float, last: float) -> float:

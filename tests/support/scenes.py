@@ -7,9 +7,9 @@ A scene is what a duplex callback sees: a far end (played) and a near end (captu
     near  = room(talker) at `near_db`
     noise = white, at `noise_db`
 
-Levels are dB below full scale, RMS over the active 20 ms blocks. The timeline is in fractions of the length:
-the far end speaks in [`far_from`, 5/6), the near end in [5/12, 2/3) (double talk) and [5/6, 1) (alone), and in
-[0, `far_from`) too when `near_first`. Voices are espeak-ng's and flite's, ten far and six near, cached as
+Levels are dB of full scale, RMS over the active 20 ms blocks. The timeline is in fractions of the length:
+the far end speaks in [`far_from`, 5/6), the near end in [5/12, 2/3) (double talk) and [5/6, 1) (alone), and
+in [0, `far_from`) too when `near_first`. Voices are espeak-ng's and flite's, ten far and six near, cached as
 files in the user's cache directory. Rooms follow the image method (Allen and Berkley, JASA 65, 1979).
 """
 
@@ -71,7 +71,7 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What happens; see the module's text. `slips`: pairs of (fraction of the length, ms of added delay)."""
+    """What happens. `slips`: (fraction of the length, ms of added delay)."""
 
     seconds: float = 72.0
     seed: int = 0
@@ -93,7 +93,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Take:
-    """A rendered scene. `near` and `far` int16; `talker` and `echo` are the clean parts of `near`, 1.0 = full."""
+    """A rendered scene: `near` and `far`; `talker` and `echo` are clean parts of `near`, full scale 1.0."""
 
     scene: Scene
     near: NDArray[np.int16]
@@ -296,16 +296,16 @@ def late_by(reference: Signal, out: Signal, at_most: int = RATE // 20) -> int:
 
 
 def sdr(reference: Signal, out: Signal) -> float:
-    """Signal to distortion, dB: `out` against its projection on `reference` (one gain, delay already undone)."""
+    """Signal to distortion, dB: `out` against its projection on `reference` (one gain, delay undone)."""
     gain = float(reference @ out) / max(float(reference @ reference), 1e-12)
     wanted = gain * reference
     return float(10 * np.log10(max(wanted @ wanted, 1e-12) / max(float(np.sum((out - wanted) ** 2)), 1e-12)))
 
 
 def filtered_sdr(reference: Signal, out: Signal, taps: int = 512) -> float:
-    """Like `sdr`, but against the best causal filter of the reference (BSS Eval's SDR): a fixed filter is free.
+    """Like `sdr`, against the best causal filter of the reference (BSS Eval): a fixed filter is free.
 
-    At 16 kHz. Speex's notch at 46 Hz, which turns the phase of low voices, costs nothing here and 10 dB there.
+    At 16 kHz. Speex's notch at 46 Hz, which turns the phase of low voices, is free here and costs 10 dB there.
     """
     x, y = signal.resample_poly(reference, 1, 3), signal.resample_poly(out, 1, 3)
     size = 1 << int(np.ceil(np.log2(x.size + y.size)))
@@ -327,9 +327,9 @@ class Score:
     """What an engine did with a scene.
 
     `erle` over the active echo in [1/4, 5/12) and [17/24, 5/6); `sdr` (one gain), `filtered_sdr` and `stoi`
-    over the double talk in [5/12, 2/3); `near_sdr` (one gain) over the near end alone in [41/48, 1); `ten_db_s`:
-    seconds from the first echo to the first 0.3 s of it with 10 dB of ERLE; `lag_ms`: the engine's latency,
-    undone before all the others.
+    over the double talk in [5/12, 2/3); `near_sdr` (one gain) over the near end alone in [41/48, 1);
+    `ten_db_s`: seconds from the first echo to the first 0.3 s of it with 10 dB of ERLE; `lag_ms`: the engine's
+    latency, undone before all the others.
     """
 
     erle: float
@@ -371,7 +371,7 @@ def score(take: Take, out: NDArray[np.int16]) -> Score:
 
 
 def reaches(take: Take, aligned_out: Signal, start: int, db: float = 10.0) -> float:
-    """Seconds from the first active echo after sample `start` to `db` of ERLE over 0.3 s of echo; or infinity."""
+    """Seconds from the first echo after sample `start` to `db` of ERLE over 0.3 s of it; or infinity."""
     x = take.near / 32768
     on = np.flatnonzero(active(take.echo)[start:]) + start
     if on.size == 0:
