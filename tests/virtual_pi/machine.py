@@ -1,0 +1,270 @@
+"""A virtual Pi: start it, talk to it over ssh, cut its power, freeze it in a snapshot and thaw it.
+
+    with Machine(base(), Virt()) as pi:
+        pi.start()
+        pi.wait_ssh()
+        pi.run("uname -m")
+
+Every machine has a folder of its own (disk, key, sockets, console) and a free port; both are gone after
+`stop`, which leaving the `with` block calls. Should this process be killed, the kernel ends QEMU, and the next
+machine made on this host removes the folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tests.virtual_pi.base import Base
+from tests.virtual_pi.boards import Board, Virt, kernel_command_line
+from tests.virtual_pi.errors import VirtualPiError
+from tests.virtual_pi.processes import need, spawn
+from tests.virtual_pi.qmp import Qmp
+
+GATEWAY = "10.0.2.2"  # the host, as a guest on QEMU's user network sees it
+_CONSOLE_LINES = 20
+
+
+class Machine:
+    def __init__(self, base: Base, board: Board | None = None, *, disk: Path | None = None) -> None:
+        """`disk`, a qcow2, boots in place of a fresh copy of the base system; it is written to."""
+        need("qemu-system-aarch64", "qemu-system-arm")
+        _sweep()
+        self._base = base
+        self.board = board or Virt()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"pinna-pi-{os.getpid()}-"))
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._qmp: Qmp | None = None
+        self.ssh_port = 0
+        try:
+            self.disk = disk or base.fresh_disk(self.folder / "disk.qcow2")
+            self._make_key()
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key"
+
+    def _make_key(self) -> None:
+        need("ssh-keygen", "openssh-client")
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual pi", "-f", str(self.key)]
+        subprocess.run(command, check=True, timeout=60)
+
+    def start(self, *, snapshot: str | None = None) -> None:
+        """Power on, or resume from `snapshot`. Returns at once; `wait_ssh` tells when the guest answers."""
+        assert self._qemu is None, "it runs already"
+        public = base64.b64encode(self.key.with_suffix(".pub").read_bytes()).decode()
+        # systemd writes it to /root/.ssh/authorized_keys (tmpfiles.d/provision.conf)
+        credential = f"systemd.set_credential_binary=ssh.authorized_keys.root:{public}"
+        console, control = self.folder / "console", self.folder / "qmp"
+        console.write_bytes(b"")
+        command = ["qemu-system-aarch64", *self.board.arguments(self._base, self.disk)]
+        command += ["-append", kernel_command_line(self.board, credential)]
+        command += ["-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
+        command += ["-serial", "null"] * (self.board.serials - 1) + ["-serial", f"file:{console}"]
+        command += ["-display", "none", "-no-reboot", "-monitor", "none"]
+        command += ["-qmp", f"unix:{control},server=on,wait=off"]
+        command += ["-loadvm", snapshot] if snapshot else []
+        with (self.folder / "qemu.log").open("wb") as log:
+            self._qemu = spawn(command, stderr=log.fileno())
+        deadline = time.monotonic() + 60
+        while self._qmp is None:
+            try:
+                self._qmp = Qmp(control)
+            except OSError:
+                if self._qemu.poll() is not None or time.monotonic() > deadline:
+                    raise self._failure("QEMU does not start") from None
+                time.sleep(0.02)
+        found = re.search(r"127\.0\.0\.1\s+(\d+)\s+\S+\s+22\b", self._qmp.monitor("info usernet"))
+        if found is None:
+            raise self._failure("QEMU forwards no port to the guest's ssh")
+        self.ssh_port = int(found[1])
+
+    def wait_ssh(self, timeout: float = 300.0) -> None:
+        """Until the guest's ssh lets us in. Raises with the console's tail on panic, exit or time-out."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._check_alive()
+            if self._banner() and self._ssh("true", timeout=60).returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise self._failure(f"the guest's ssh did not answer within {timeout:.0f} s")
+            time.sleep(0.2)
+
+    def _banner(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.ssh_port), 5) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def ssh_command(self) -> list[str]:
+        """What a person types to get in; `run` uses the same, over one shared connection."""
+        return [
+            *("ssh", "-F", "none", "-i", str(self.key), "-p", str(self.ssh_port)),
+            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+            "root@127.0.0.1",
+        ]
+
+    def _ssh(
+        self, command: str, *, timeout: float, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        *options, target = self.ssh_command()
+        shared = [
+            "-o",
+            "ControlMaster=auto",
+            "-o",
+            f"ControlPath={self.folder}/ssh",
+            "-o",
+            "ControlPersist=60",
+        ]
+        shared += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
+        full = [*options, *shared, target, command]
+        give = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        # Files, not pipes: the shared connection lives on in a process that would hold a pipe open.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                code = subprocess.run(
+                    full, stdout=out, stderr=err, timeout=timeout, check=False, **give
+                ).returncode  # type: ignore[call-overload]
+            except subprocess.TimeoutExpired:
+                raise self._failure(f"`{command}` was not done within {timeout:.0f} s") from None
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(full, code, out.read(), err.read())
+
+    def run(
+        self, command: str, *, check: bool = True, timeout: float = 120.0, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """A shell command as root. Raises when it fails (unless `check` is off), hangs, or the guest is gone."""
+        done = self._ssh(command, timeout=timeout, stdin=None if stdin is None else stdin.encode())
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        if done.returncode == 255:
+            raise self._failure(f"the connection broke at `{command}`: {err.strip()}")
+        if check and done.returncode:
+            raise VirtualPiError(
+                f"`{command}` ended with {done.returncode} in the guest", hint=(err or out).strip()[-2000:]
+            )
+        return subprocess.CompletedProcess(command, done.returncode, out, err)
+
+    def put(self, local: Path, remote: str) -> None:
+        done = self._ssh(f"cat > '{remote}'", timeout=300, stdin=local.read_bytes())
+        if done.returncode:
+            raise self._failure(f"cannot write {remote}: {done.stderr.decode(errors='replace').strip()}")
+
+    def get(self, remote: str, local: Path) -> Path:
+        done = self._ssh(f"cat '{remote}'", timeout=300)
+        if done.returncode:
+            raise self._failure(f"cannot read {remote}: {done.stderr.decode(errors='replace').strip()}")
+        local.write_bytes(done.stdout)
+        return local
+
+    def reboot(self, timeout: float = 300.0) -> None:
+        """In order, through the guest's init; returns when ssh answers again."""
+        self._ssh("systemctl reboot", timeout=60)
+        self._drop_connection()
+        assert self._qemu is not None
+        try:
+            self._qemu.wait(timeout)  # -no-reboot: QEMU ends where the board would reset
+        except subprocess.TimeoutExpired:
+            raise self._failure(f"the guest did not go down within {timeout:.0f} s") from None
+        self.power_cut()
+        self.start()
+        self.wait_ssh(timeout)
+
+    def power_cut(self) -> None:
+        """Pull the power: no shutdown. What the guest has not flushed to its disk is lost. `start` follows."""
+        self._drop_connection()
+        if self._qmp:
+            self._qmp.close()
+            self._qmp = None
+        if self._qemu:
+            self._qemu.kill()
+            self._qemu.wait()
+            self._qemu = None
+
+    def snapshot(self, name: str = "booted") -> None:
+        """Save the running machine, memory and all. Detach virtual USB devices first: sockets are not saved."""
+        self._drop_connection()
+        assert self._qmp is not None
+        trouble = self._qmp.monitor(f"savevm {name}").strip()
+        if trouble:
+            raise self._failure(f"QEMU cannot save this machine: {trouble}")
+
+    def restore(self, name: str = "booted") -> None:
+        """Back to the snapshot, with the clock set to now; returns when ssh answers (seconds)."""
+        self.power_cut()
+        self.start(snapshot=name)
+        self.wait_ssh(120)
+        self.run(f"date -s @{time.time():.3f}")
+
+    def stop(self) -> None:
+        """Power off without ceremony, and remove every file of this machine."""
+        self.power_cut()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _drop_connection(self) -> None:
+        if (self.folder / "ssh").exists():
+            command = [
+                "ssh",
+                "-F",
+                "none",
+                "-o",
+                f"ControlPath={self.folder}/ssh",
+                "-O",
+                "exit",
+                "root@127.0.0.1",
+            ]
+            subprocess.run(command, capture_output=True, timeout=30, check=False)
+
+    def console(self, lines: int = _CONSOLE_LINES) -> str:
+        """The last lines of the guest's console."""
+        text = (self.folder / "console").read_text(errors="replace")
+        return "\n".join(text.replace("\r", "").splitlines()[-lines:])
+
+    def _check_alive(self) -> None:
+        assert self._qemu is not None, "not started"
+        if self._qemu.poll() is not None or "Kernel panic" in self.console():
+            raise self._failure("the guest died")
+
+    def _failure(self, what: str) -> VirtualPiError:
+        """What is to be raised, with the reason where QEMU or the console knows it."""
+        hint = "the console's last lines say more"
+        said = (self.folder / "qemu.log").read_text(errors="replace").strip()
+        if "Kernel panic" in self.console(200):
+            what, hint = f"{what}: its kernel panicked", "see the console's last lines"
+        elif self._qemu is not None and self._qemu.poll() is not None:
+            what, hint = f"{what}: QEMU ended", said or "it said nothing"
+        elif self._qmp is not None:
+            try:
+                if self._qmp.command("query-status")["status"] == "io-error":
+                    what, hint = f"{what}: its disk cannot be written", f"is {self.folder.parent} full?"
+            except OSError:
+                hint = "QEMU itself hangs"
+        return VirtualPiError(what, hint=hint, console=self.console())
+
+
+def _sweep() -> None:
+    """Remove the folders of machines whose process was killed."""
+    for folder in Path(tempfile.gettempdir()).glob("pinna-pi-*-*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
