@@ -30,7 +30,8 @@ def tone(*frequencies: float, amplitude: float = 0.25) -> Source:
         nonlocal position
         at = np.arange(position, position + samples, dtype=np.float64)[:, None] / rate
         position += samples
-        return (amplitude * np.sin(2 * np.pi * at * np.asarray(frequencies))).astype(np.float32)
+        sine: Signal = np.sin(2 * np.pi * at * np.asarray(frequencies)).astype(np.float32)
+        return sine * np.float32(amplitude)
 
     return source
 

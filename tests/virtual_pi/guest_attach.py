@@ -5,15 +5,14 @@
 Prints `vhci_port card`. Only the standard library; the socket lives on in the kernel.
 """
 
-import glob
-import os
 import socket
 import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-VHCI = "/sys/devices/platform/vhci_hcd.0/"
+VHCI = Path("/sys/devices/platform/vhci_hcd.0")
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
@@ -27,20 +26,17 @@ def receive(connection: socket.socket, size: int) -> bytes:
 
 
 def free_port() -> int:
-    with open(VHCI + "status") as status:
-        for line in status.read().splitlines()[1:]:
-            hub, port, state = line.split()[:3]
-            if hub == "hs" and int(state) == 4:  # VDEV_ST_NULL: nothing there
-                return int(port)
+    for line in (VHCI / "status").read_text().splitlines()[1:]:
+        hub, port, state = line.split()[:3]
+        if hub == "hs" and int(state) == 4:  # VDEV_ST_NULL: nothing there
+            return int(port)
     sys.exit("every vhci_hcd port is taken")
 
 
 def cards() -> set[str]:
-    return {
-        os.path.realpath(path)
-        for path in glob.glob("/sys/class/sound/card*")
-        if "vhci_hcd" in os.path.realpath(path)
-    }
+    """Numbers of the sound cards behind vhci_hcd."""
+    found = Path("/sys/class/sound").glob("card*")
+    return {card.name.removeprefix("card") for card in found if "vhci_hcd" in str(card.resolve())}
 
 
 host, server_port, busid = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -56,13 +52,12 @@ connection.settimeout(None)
 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 before = cards()
 port = int(sys.argv[4]) if len(sys.argv) > 4 else free_port()
-with open(VHCI + "attach", "w") as attach:
-    attach.write(f"{port} {connection.fileno()} {device} {speed}")
+(VHCI / "attach").write_text(f"{port} {connection.fileno()} {device} {speed}")
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
-    new = cards() - before
-    if new and os.path.exists(f"/dev/snd/controlC{next(iter(new)).rsplit('card', 1)[1]}"):
-        print(port, next(iter(new)).rsplit("card", 1)[1])
-        sys.exit(0)
+    for card in cards() - before:
+        if Path(f"/dev/snd/controlC{card}").exists():
+            print(port, card)
+            sys.exit(0)
     time.sleep(0.05)
 sys.exit("the device attached, but no sound card came")

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first process of the virtual Pi: load what the root disk needs, mount it, hand over.
 # root= is a device or LABEL=...; init= as ever. Panics (and QEMU then exits) when the disk does not come.
 export PATH=/bin
@@ -12,7 +13,8 @@ while read -r module; do
 done </modules/order
 
 root='' init=/sbin/init flags=ro
-for word in $(cat /proc/cmdline); do
+read -r words </proc/cmdline
+for word in $words; do
     case $word in
         root=*) root=${word#root=} ;;
         init=*) init=${word#init=} ;;

@@ -6,8 +6,8 @@
         pi.run("uname -m")
 
 Every machine has a folder of its own (disk, key, sockets, console) and a free port; both are gone after
-`stop`, which leaving the `with` block calls. Should this process be killed, the kernel ends QEMU, and the next
-machine made on this host removes the folder.
+`stop`, which leaving the `with` block calls. Should this process be killed, the kernel ends QEMU, and the
+next machine made on this host removes the folder.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ class Machine:
             "root@127.0.0.1",
         ]
 
-    def _ssh(
-        self, command: str, *, timeout: float, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(self, command: str, *, timeout: float, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         *options, target = self.ssh_command()
         shared = [
             "-o",
@@ -138,24 +136,27 @@ class Machine:
         ]
         shared += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
         full = [*options, *shared, target, command]
-        give = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         # Files, not pipes: the shared connection lives on in a process that would hold a pipe open.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with (
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            given.write(stdin)
+            given.seek(0)
             try:
-                code = subprocess.run(
-                    full, stdout=out, stderr=err, timeout=timeout, check=False, **give
-                ).returncode  # type: ignore[call-overload]
+                done = subprocess.run(full, stdin=given, stdout=out, stderr=err, timeout=timeout, check=False)
             except subprocess.TimeoutExpired:
                 raise self._failure(f"`{command}` was not done within {timeout:.0f} s") from None
             out.seek(0)
             err.seek(0)
-            return subprocess.CompletedProcess(full, code, out.read(), err.read())
+            return subprocess.CompletedProcess(full, done.returncode, out.read(), err.read())
 
     def run(
-        self, command: str, *, check: bool = True, timeout: float = 120.0, stdin: str | None = None
+        self, command: str, *, check: bool = True, timeout: float = 120.0, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """A shell command as root. Raises when it fails (unless `check` is off), hangs, or the guest is gone."""
-        done = self._ssh(command, timeout=timeout, stdin=None if stdin is None else stdin.encode())
+        """Run a shell command as root. Raises when it hangs or the guest is gone, and with `check` when it fails."""
+        done = self._ssh(command, timeout=timeout, stdin=stdin.encode())
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if done.returncode == 255:
             raise self._failure(f"the connection broke at `{command}`: {err.strip()}")
@@ -191,7 +192,7 @@ class Machine:
         self.wait_ssh(timeout)
 
     def power_cut(self) -> None:
-        """Pull the power: no shutdown. What the guest has not flushed to its disk is lost. `start` follows."""
+        """Pull the power: no shutdown. What the guest did not flush is lost. `start` follows."""
         self._drop_connection()
         if self._qmp:
             self._qmp.close()
@@ -202,7 +203,7 @@ class Machine:
             self._qemu = None
 
     def snapshot(self, name: str = "booted") -> None:
-        """Save the running machine, memory and all. Detach virtual USB devices first: sockets are not saved."""
+        """Save the running machine, memory too. Unplug virtual USB devices first: sockets are not saved."""
         self._drop_connection()
         assert self._qmp is not None
         trouble = self._qmp.monitor(f"savevm {name}").strip()

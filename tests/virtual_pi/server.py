@@ -8,7 +8,9 @@ import errno
 import logging
 import socket
 import threading
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any, TypeVar
 
 from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.sh04 import Sh04, Stream
@@ -26,6 +28,8 @@ from tests.virtual_pi.usbip import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _GREETING_SECONDS = 10.0  # a connection that says nothing is closed
 
@@ -86,7 +90,7 @@ class UsbipServer:
 
         self._run(unplug())
 
-    def _run(self, work):  # type: ignore[no-untyped-def]  # a coroutine's own result type
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _listen(self) -> None:

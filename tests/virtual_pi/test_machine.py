@@ -37,7 +37,7 @@ def test_files_go_in_and_out(pi: Machine, tmp_path: Path) -> None:
 
 
 def test_a_failing_command_raises_with_what_it_said(pi: Machine) -> None:
-    with pytest.raises(VirtualPiError, match="ended with 7.*because"):
+    with pytest.raises(VirtualPiError, match=r"ended with 7.*because"):
         pi.run("echo because >&2; exit 7")
     assert pi.run("exit 7", check=False).returncode == 7
 

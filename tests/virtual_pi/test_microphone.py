@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
 DSNOOP = """
-pcm.snoop { type dsnoop ipc_key 5978293 slave { pcm "hw:SH04" rate 48000 channels 1 period_size 960 buffer_size 9600 } }
+pcm.snoop {
+    type dsnoop
+    ipc_key 5978293
+    slave { pcm "hw:SH04" rate 48000 channels 1 period_size 960 buffer_size 9600 }
+}
 """
 
 
-def frequency(signal: NDArray[np.float32], rate: int) -> float:
+def frequency(signal: NDArray[Any], rate: int) -> float:
     """Of a sine, in Hz: the slope of its analytic signal's phase, by the peak of a windowed spectrum."""
     windowed = signal * np.hanning(len(signal))
     magnitude = np.abs(np.fft.rfft(windowed))
@@ -28,7 +33,7 @@ def frequency(signal: NDArray[np.float32], rate: int) -> float:
     return float((peak + 0.5 * (left - right) / (left - 2 * middle + right)) * rate / len(signal))
 
 
-def glitches(signal: NDArray[np.float32], hertz: float, rate: int, *, allowed: float = 0.002) -> int:
+def glitches(signal: NDArray[Any], hertz: float, rate: int, *, allowed: float = 0.002) -> int:
     """Samples where a sine does not continue itself: x[n+1] = 2 cos(w) x[n] - x[n-1], but for rounding."""
     error = signal[2:] - 2 * np.cos(2 * np.pi * hertz / rate) * signal[1:-1] + signal[:-2]
     return int(np.count_nonzero(np.abs(error) > allowed))
@@ -120,7 +125,7 @@ def test_room_brings_the_speaker_to_the_microphone(pi: Machine, server: UsbipSer
     unplug(pi, server, busid, card)
 
 
-def lag(signal: NDArray[np.float32], reference: NDArray[np.float32]) -> int:
+def lag(signal: NDArray[Any], reference: NDArray[Any]) -> int:
     """Samples by which `reference` has to be shifted to lie over `signal`, by cross-correlation."""
     size = 1 << (len(signal) + len(reference)).bit_length()
     product = np.fft.irfft(np.fft.rfft(signal, size) * np.conj(np.fft.rfft(reference, size)), size)

@@ -85,7 +85,7 @@ def _control_interface(identity: Identity) -> bytes:
 
 
 def _path(first: int, source: int, sink: int, channels: int) -> bytes:
-    """An input terminal `first`, a feature unit `first + 1` (mute, volume) and an output terminal `first + 2`."""
+    """Input terminal `first`, feature unit `first + 1` (mute, volume), output terminal `first + 2`."""
     config = 0b11 if channels == 2 else 0
     terminal = struct.pack("<BBBBHBBHBB", 12, _CS_INTERFACE, 2, first, source, 0, channels, config, 0, 0)
     controls = bytes((0b11, *(0,) * channels))  # mute and volume, on the master channel

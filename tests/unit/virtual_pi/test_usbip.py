@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.virtual_pi import uac1
 from tests.virtual_pi.acoustics import Room, tone
 from tests.virtual_pi.server import UsbipServer
