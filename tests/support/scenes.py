@@ -305,7 +305,7 @@ def sdr(reference: Signal, out: Signal) -> float:
 def filtered_sdr(reference: Signal, out: Signal, taps: int = 512) -> float:
     """Like `sdr`, against the best causal filter of the reference (BSS Eval): a fixed filter is free.
 
-    At 16 kHz. Speex's notch at 46 Hz, which turns the phase of low voices, is free here and costs 10 dB there.
+    At 16 kHz. Speex's notch, which turns the phase of low voices, is free here and costs 10 dB there.
     """
     x, y = signal.resample_poly(reference, 1, 3), signal.resample_poly(out, 1, 3)
     size = 1 << int(np.ceil(np.log2(x.size + y.size)))
@@ -328,8 +328,8 @@ class Score:
 
     `erle` over the active echo in [1/4, 5/12) and [17/24, 5/6); `sdr` (one gain), `filtered_sdr` and `stoi`
     over the double talk in [5/12, 2/3); `near_sdr` (one gain) over the near end alone in [41/48, 1);
-    `ten_db_s`: seconds from the first echo to the first 0.3 s of it with 10 dB of ERLE; `lag_ms`: the engine's
-    latency, undone before all the others.
+    `ten_db_s`: seconds from the first echo to the first 0.3 s of it with 10 dB of ERLE; `lag_ms`: the
+    engine's latency, undone before all the others.
     """
 
     erle: float

@@ -19,6 +19,9 @@ HOP_FRAMES: Final = 4
 _BANDWIDTH: Final = 4000.0  # Hz: enough for speech, and half the work
 _LOWEST: Final = 150.0  # Hz: below are hum and handling noise
 
+_YOUNG_HOPS: Final = 8
+"""So long the far end's onset, correlated with itself, may peak where two parts of the correlation meet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -94,6 +97,10 @@ class DelayFinder:
         weight = self._band / np.sqrt(self._far_power * self._near_power + 1.0)
         lags = np.fft.irfft(self._cross * weight, axis=1)[:, : self._hop // self._decimation].ravel()
         strength = np.abs(lags)
+        if self.heard < _YOUNG_HOPS:
+            part = self._hop // self._decimation
+            for edge in (0, 1, part - 1):
+                strength[edge::part] = 0.0
         peak = int(np.argmax(strength))
         floor = float(np.sqrt(lags @ lags / lags.size)) + 1e-30
         offset = 0.0
