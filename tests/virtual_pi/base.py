@@ -174,6 +174,7 @@ def _build(cache: Path, folder: Path) -> None:
             _bootstrap(work)
             _assemble(work)
             _configure(work)
+            _check(work)
         shutil.rmtree(work / "root")
         (work / "log").rename(work / "build.log")
         work.rename(folder)
@@ -255,12 +256,25 @@ def _configure(work: Path) -> None:
         finally:
             emulator.kill()
             emulator.wait()
-    text = console.read_text(errors="replace")
+    text = console.read_text(errors="replace").replace("\r", "")
     if "pinna: configured" not in text:
         raise VirtualPiError(
             "configuring the base system failed",
             hint="the console says why; with the disk full or the network gone, mend that and try again",
             console="\n".join(text.splitlines()[-25:]),
+        )
+
+
+def _check(work: Path) -> None:
+    """Finish what the emergency remount left to the next mount: files deleted while open, the journal."""
+    e2fsck = need("e2fsck", "e2fsprogs")
+    done = subprocess.run(
+        [e2fsck, "-fp", str(work / "disk.raw")], capture_output=True, timeout=300, check=False
+    )
+    if done.returncode > 1:  # 1: it mended something
+        raise VirtualPiError(
+            f"the base system's disk is damaged: {done.stdout.decode(errors='replace').strip()}",
+            hint="is the host's disk full or failing?",
         )
 
 

@@ -43,7 +43,7 @@ class Raspi3b:
         return [
             *("-M", "raspi3b", "-dtb", str(tree), "-accel", "tcg,thread=multi,tb-size=256"),
             *("-kernel", str(base.kernel), "-initrd", str(base.initrd)),
-            *("-drive", f"file={disk},format=qcow2,if=sd,cache=unsafe,werror=stop"),
+            *("-drive", f"file={disk},format=qcow2,if=sd,cache=unsafe"),
             *("-device", "usb-net,netdev=net"),
         ]
 

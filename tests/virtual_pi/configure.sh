@@ -12,13 +12,9 @@ give_up() {
     sleep 60
 }
 
-if [ "$0" != /run/configure ]; then # from memory: a deleted script still open would keep the disk busy at the end
-    mount -t tmpfs run /run
-    cp "$0" /run/configure
-    exec sh /run/configure
-fi
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mount -t tmpfs run /run
 # The host ran depmod already (5 s instead of a minute), and the virtual Pi boots with an initramfs of its own
 # (Debian's takes 200 s to generate here).
 mkdir /run/build
@@ -47,8 +43,10 @@ systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e
 
 rm -rf /usr/sbin/policy-rc.d "$later" /var/lib/pinna-base
 : >/etc/machine-id # each copy gets its own at its first boot
+# An orderly remount is refused: this shell still runs from the C library that its own upgrade deleted.
 sync
-mount -o remount,ro / || give_up "the disk stays busy"
+echo u >/proc/sysrq-trigger
+sleep 3
 echo 'pinna: configured'
 echo o >/proc/sysrq-trigger
 sleep 60

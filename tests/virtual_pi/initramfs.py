@@ -24,8 +24,8 @@ MODULES = (
 def load_order(modules: Path, wanted: tuple[str, ...] = MODULES) -> list[Path]:
     """The files of `wanted` and of what they depend on, dependencies first.
 
-    `modules` is a /lib/modules/VERSION. Modules that are built in, or that this kernel does not know, are left out. The dependencies are
-    those that each module's own .modinfo section names, so no depmod has to have run.
+    `modules` is a /lib/modules/VERSION. Modules that are built in, or that this kernel does not know, are
+    left out. The dependencies are those of each module's own .modinfo section: no depmod has to have run.
     """
     files = {path.name.split(".")[0].replace("-", "_"): path for path in (modules / "kernel").rglob("*.ko*")}
     ordered: dict[str, Path] = {}

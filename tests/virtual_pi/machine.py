@@ -30,7 +30,7 @@ from tests.virtual_pi.processes import need, spawn
 from tests.virtual_pi.qmp import Qmp
 
 GATEWAY = "10.0.2.2"  # the host, as a guest on QEMU's user network sees it
-_CONSOLE_LINES = 20
+_CONSOLE_LINES = 40
 
 
 class Machine:
@@ -155,7 +155,7 @@ class Machine:
     def run(
         self, command: str, *, check: bool = True, timeout: float = 120.0, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command as root. Raises when it hangs or the guest is gone, and with `check` when it fails."""
+        """Run a shell command as root. Raises when it hangs, and with `check` when it fails."""
         done = self._ssh(command, timeout=timeout, stdin=stdin.encode())
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if done.returncode == 255:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -102,3 +104,33 @@ def test_raspi3b_is_a_raspberry_pi(base_system: Base) -> None:
         board.run("systemctl is-system-running --wait", check=False, timeout=300)
         assert board.run("tr -d '\\0' < /proc/device-tree/model").stdout.startswith("Raspberry Pi 3 Model B")
         assert board.run("systemctl --failed --no-legend --plain").stdout == ""
+
+
+HOLD = """
+import sys, time
+from tests.virtual_pi.base import base
+from tests.virtual_pi.machine import Machine
+with Machine(base()) as machine:
+    machine.start()
+    print(machine._qemu.pid, machine.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_stays_when_we_are_ended(base_system: Base, how: signal.Signals) -> None:
+    """Ctrl-C cleans up at once; after a kill, QEMU goes at once and the folder with the next machine."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert holder.stdout is not None
+    with holder.stdout as said:
+        qemu, folder = said.readline().decode().split()
+        holder.send_signal(how)
+        holder.wait(60)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{qemu}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if how is signal.SIGKILL:
+        assert Path(folder).exists()
+        Machine(base_system).stop()
+    assert not Path(folder).exists()
