@@ -201,13 +201,9 @@ def _devices(options: argparse.Namespace) -> int:
     else:
         print(f"{'index':>5}  {'in':>3}  {'out':>3}  {'rate':>6}  name")
         for card in cards:
-            marks = [" (default input)"] * card.is_default_input + [
-                " (default output)"
-            ] * card.is_default_output
-            rate = f"{card.default_rate:.0f}"
-            print(
-                f"{card.index:>5}  {card.inputs:>3}  {card.outputs:>3}  {rate:>6}  {card.name}{''.join(marks)}"
-            )
+            marks = " (default input)" * card.is_default_input + " (default output)" * card.is_default_output
+            figures = f"{card.index:>5}  {card.inputs:>3}  {card.outputs:>3}  {card.default_rate:>6.0f}"
+            print(f"{figures}  {card.name}{marks}")
     return 0
 
 

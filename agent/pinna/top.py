@@ -109,8 +109,8 @@ def draw(agent: Body, hub: Body | None = None) -> Any:
     table.add_row("speaker", _meter(audio["speaker_dbfs"]))
     table.add_row(
         "echo",
-        f"{echo['engine']}  ERLE {_number(echo.get('erle_db'))} dB  delay {_number(echo.get('delay_ms'))} ms  "
-        f"drift {_number(echo.get('drift_ppm'))} ppm",
+        f"{echo['engine']}  ERLE {_number(echo.get('erle_db'))} dB  "
+        f"delay {_number(echo.get('delay_ms'))} ms  drift {_number(echo.get('drift_ppm'))} ppm",
     )
     table.add_row(
         "frames",
@@ -131,7 +131,8 @@ def draw(agent: Body, hub: Body | None = None) -> Any:
         latency = hub.get("latency_ms") or {}
         table.add_row(
             "at the hub",
-            f"frames {hub['frames_received']}  latency p50 {_number(latency.get('p50'))} ms, p99 {_number(latency.get('p99'))} ms",
+            f"frames {hub['frames_received']}  "
+            f"latency p50 {_number(latency.get('p50'))} ms, p99 {_number(latency.get('p99'))} ms",
         )
     return table
 

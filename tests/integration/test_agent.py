@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
@@ -11,11 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from tests.support.programs import agent, get_json, hub
-from tests.support.waiting import eventually
+from tests.support.programs import Agent, agent, get_json, hub
+from tests.support.waiting import eventually, until
 
 from pinna.demo.sound import VirtualSound
 from pinna.exposition import HEALTH_KEYS
+from pinna.hub.options import HubOptions
+from pinna.hub.server import Hub
 
 
 def free_port() -> int:
@@ -128,23 +131,27 @@ def test_killed_and_started_again(sound: VirtualSound, tmp_path: Path) -> None:
             assert get_json(f"{url}/health")[1]["active_devices"] == 1
 
 
+async def _thirty_sessions(device: Agent, port: int) -> list[tuple[int, int, int]]:
+    """(resident bytes, files, threads) after each of thirty sessions with hubs that come and go."""
+    process = psutil.Process(device.program.process.pid)
+    figures = []
+    for count in range(1, 31):
+        async with Hub(HubOptions(port=port)):
+            await until(lambda count=count: device.health()["connections"] >= count, what="connected")
+        await until(lambda: not device.health()["connected"], what="disconnected")
+        figures.append((process.memory_info().rss, process.num_fds(), process.num_threads()))
+    return figures
+
+
 def test_thirty_reconnections_cost_nothing(sound: VirtualSound, tmp_path: Path) -> None:
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
     flags = ("--hub-reconnect-seconds", "0.05", "--hub-reconnect-max-seconds", "0.05")
-    with agent(sound, tmp_path, url, *flags) as device:
-        process = psutil.Process(device.program.process.pid)
-        figures = []
-        for count in range(1, 31):
-            with hub(sound, tmp_path, "echo", port=port, name=f"hub-{count}") as (running, _):
-                eventually(lambda count=count: device.health()["connections"] >= count, what="connected")
-                running.stop(signal.SIGTERM)
-            eventually(lambda: not device.health()["connected"], what="disconnected")
-            figures.append((process.memory_info().rss, process.num_fds(), process.num_threads()))
-        settled, last = figures[9], figures[-1]
-        assert last[0] < settled[0] + 4_000_000
-        assert last[1] <= settled[1] + 3
-        assert last[2] <= settled[2]
+    with agent(sound, tmp_path, f"http://127.0.0.1:{port}", *flags) as device:
+        figures = asyncio.run(_thirty_sessions(device, port))
+    settled, last = figures[9], figures[-1]
+    assert last[0] < settled[0] + 4_000_000
+    assert last[1] <= settled[1] + 3
+    assert last[2] <= settled[2]
 
 
 class Systemd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,3 +20,12 @@ def eventually(condition: Callable[[], T], seconds: float = 15.0, *, what: str =
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'condition'} not met in {seconds:g} s; last: {value!r}")
         time.sleep(0.02)
+
+
+async def until(condition: Callable[[], T], seconds: float = 15.0, *, what: str = "") -> T:
+    """`eventually`, with the event loop going on; `condition` may block and runs in a thread."""
+    deadline = time.monotonic() + seconds
+    while not (value := await asyncio.to_thread(condition)):
+        assert time.monotonic() < deadline, f"{what or 'condition'} not met in {seconds:g} s; last: {value!r}"
+        await asyncio.sleep(0.02)
+    return value

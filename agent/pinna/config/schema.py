@@ -120,7 +120,7 @@ class HubConfig:
             allowed="stun:host:port or turn:host:port",
         ),
     ] = ()
-    bitrate: Annotated[int, About("Of the Opus stream to the hub, in bit/s.", 6000, 510_000)] = 24_000
+    bitrate: Annotated[int, About("Of the Opus stream to the hub, in bit/s.", 6000, 510_000)] = 32_000
     complexity: Annotated[int, About("Of the Opus encoder: 0 costs least, 10 sounds best.", 0, 10)] = 0
     reconnect_seconds: Annotated[
         float, About("Wait before the first reconnection; it doubles from there.", 0.01, 3600)

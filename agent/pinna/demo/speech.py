@@ -23,7 +23,7 @@ FAR: Final = (
     "en-us+f3",
     "This is the hub speaking. What I say comes out of the loudspeaker in your room, and from there it goes "
     "straight back into your microphone. You should not hear me twice. The quick brown fox jumps over the "
-    "lazy dog, while five boxing wizards jump quickly, and nobody in the kitchen has noticed anything so far.",
+    "lazy dog, while five boxing wizards jump quickly, and nobody in the kitchen has noticed anything yet.",
 )
 
 

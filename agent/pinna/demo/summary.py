@@ -11,8 +11,8 @@ def text(proof: Proof) -> str:
 
     lines = [
         f"In {proof.seconds:g} s, through real PortAudio, ALSA, Opus, WebRTC and HTTP:",
-        f"  microphone -> hub    {proof.hub_frames_received} frames of 20 ms arrived, {proof.mic_frames_sent} "
-        f"were sent; the hub heard speech in {proof.hub_speech_frames}",
+        f"  microphone -> hub    {proof.hub_frames_received} frames came, {proof.mic_frames_sent} were sent; "
+        f"the hub heard speech in {proof.hub_speech_frames}",
         f"  hub -> loudspeaker   {proof.tts_frames_played} frames played, {proof.tts_frames_received} came",
         f"  latency              {figure(proof.latency_ms_p50, 'ms')} median, "
         f"{figure(proof.latency_ms_p99, 'ms')} 99th percentile, microphone frame to hub",

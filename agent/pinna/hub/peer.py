@@ -15,7 +15,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from pinna.links.media import opus_only
+from pinna.links import media
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Peer:
         # aiortc, closed while it gathers candidates, goes on to open sockets that nobody closes.
         self._negotiating = asyncio.Lock()
         self.transceiver: RTCRtpTransceiver = self._pc.addTransceiver(track)
-        opus_only(self.transceiver)
+        media.opus_only(self.transceiver)
         self._pc.on("connectionstatechange", self._changed)
 
     @property
@@ -110,7 +110,7 @@ class Peer:
     async def _close(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS), self._negotiating:
-                await self._pc.close()
+                await media.close(self._pc)
         except TimeoutError:
             log.warning("hub.peer_close_stuck")
 

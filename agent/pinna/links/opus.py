@@ -96,7 +96,7 @@ class Encoder:
 
     def __init__(
         self,
-        bitrate: int = 24_000,
+        bitrate: int = 32_000,
         complexity: int = 0,
         *,
         fec: bool = True,
