@@ -14,9 +14,12 @@ CAPACITY_FRAMES = 10
 """200 ms. More would turn a burst into delay; the jitter buffer is the place that waits."""
 
 SLACK_FRAMES = 2
-"""What a late event loop may need in hand. Depth that was never used in WINDOW frames is given up."""
+"""What a late event loop may need in hand. Depth beyond it that was not used in WINDOW frames is given up."""
 
-WINDOW = 100
+WINDOW = 50
+PATIENCE = 25
+"""Frames to wait for a quiet one before one that can be heard goes."""
+
 QUIET_RMS = 300.0
 """A frame below this (−41 dBFS) can go without being missed."""
 
@@ -33,14 +36,16 @@ class PlaybackQueue:
 
     The link delivers one frame per captured frame and the callback plays one per captured frame, so the depth
     is constant but for a late event loop: each underrun it causes leaves one frame more in hand. Depth that
-    stayed unused for two seconds is trimmed again, in a quiet frame when there is one.
+    stayed unused for a second is trimmed again, in quiet frames as far as there are some.
     """
 
     def __init__(self) -> None:
         self.stats = PlaybackStats()
         self._path = _path(SAMPLE_RATE)
-        self._least = CAPACITY_FRAMES
+        self._least = CAPACITY_FRAMES  # the smallest depth of the present window
         self._seen = 0
+        self._surplus = 0  # frames to give up
+        self._waited = 0  # frames since the last one was given up
 
     def attach(self, rate: int) -> Ring:
         """Start afresh for a stream of `rate` Hz: the ring that its callback plays from. Any thread."""
@@ -62,16 +67,21 @@ class PlaybackQueue:
         return kept
 
     def _trims(self, samples: Samples) -> bool:
+        """Whether this frame is to be given up."""
         self._least = min(self._least, len(self._path[1]))
         self._seen += 1
-        if self._seen < WINDOW or self._least <= SLACK_FRAMES:
-            if self._seen >= WINDOW:
-                self._least, self._seen = CAPACITY_FRAMES, 0
+        if self._seen == WINDOW:
+            self._surplus = max(0, self._least - SLACK_FRAMES)
+            self._least, self._seen = CAPACITY_FRAMES, 0
+        if not self._surplus:
             return False
+        self._waited += 1
         quiet = float(np.sqrt(np.mean(np.square(samples, dtype=np.float32)))) < QUIET_RMS
-        if not quiet and self._seen < 2 * WINDOW:
+        if not quiet and self._waited < PATIENCE:
             return False
-        self._least, self._seen = CAPACITY_FRAMES, 0
+        self._surplus -= 1
+        self._waited = 0
+        self._least -= 1
         return True
 
 
