@@ -32,7 +32,7 @@ from pinna.links.signalling import CONNECT_SECONDS, IceServer, Signalling, shown
 MEDIA_SECONDS: Final = 10.0
 """From the answer to the first moment at which media can flow (ICE and DTLS)."""
 
-SILENT_SECONDS: Final = 3.0
+SILENT_SECONDS: Final = 2.5
 """A hub sends RTCP about every second, speech or not; after this long without anything, it is asked for."""
 
 POLL_SECONDS: Final = 0.5
