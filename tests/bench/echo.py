@@ -33,7 +33,11 @@ class Speex:
         frame = rate // 50
         self._same = rate == SAMPLE_RATE
         self._echo = speexdsp.EchoState(frame, rate * tail_ms // 1000, rate)
-        self._residual = speexdsp.Preprocessor(frame, rate, echo=self._echo) if preprocess else None
+        self._residual = (
+            speexdsp.Preprocessor(frame, rate, echo=self._echo, double_talk_suppress_db=-40)
+            if preprocess
+            else None
+        )
         self._near, self._far = (speexdsp.Resampler(SAMPLE_RATE, rate) for _ in range(2))
         self._up = speexdsp.Resampler(rate, SAMPLE_RATE)
 

@@ -154,7 +154,9 @@ class Preprocessor(_Handle):
         echo: EchoState | None = None,
         noise_suppress_db: int = -15,
         echo_suppress_db: int = -40,
+        double_talk_suppress_db: int = -15,
     ) -> None:
+        """`echo_suppress_db` holds while nobody talks here, `double_talk_suppress_db` while somebody does."""
         if frame <= 0 or rate <= 0:
             raise ValueError(f"frame {frame}, rate {rate}: want both > 0")
         self._lib = library()
@@ -164,7 +166,7 @@ class Preprocessor(_Handle):
             (_PP_SET_DENOISE, 1),
             (_PP_SET_NOISE_SUPPRESS, noise_suppress_db),
             (_PP_SET_ECHO_SUPPRESS, echo_suppress_db),
-            (_PP_SET_ECHO_SUPPRESS_ACTIVE, echo_suppress_db),
+            (_PP_SET_ECHO_SUPPRESS_ACTIVE, double_talk_suppress_db),
         ):
             number = ctypes.c_int32(value)
             self._lib.speex_preprocess_ctl(self.pointer, request, ctypes.byref(number))
