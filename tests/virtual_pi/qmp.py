@@ -14,7 +14,11 @@ class Qmp:
     def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("rb")
         self._lines.readline()  # the greeting
         self.command("qmp_capabilities")

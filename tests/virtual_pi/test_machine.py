@@ -107,9 +107,10 @@ def test_raspi3b_is_a_raspberry_pi(base_system: Base) -> None:
 
 
 HOLD = """
-import sys, time
+import signal, time
 from tests.virtual_pi.base import base
 from tests.virtual_pi.machine import Machine
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 with Machine(base()) as machine:
     machine.start()
     print(machine._qemu.pid, machine.folder, flush=True)
