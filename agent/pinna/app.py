@@ -125,6 +125,7 @@ class Agent:
             except PinnaError as error:
                 if not self._service and not has_worked() and _needs_a_human(error):
                     self._end_with(error)
+                    await asyncio.Event().wait()  # until cancelled: the error is told once, at the end
                 raise
 
         component = self.health.component(name)

@@ -71,12 +71,13 @@ def live() -> AbstractContextManager[Screen]:
 
 
 def watch(read: Callable[[], Body]) -> None:
-    """Redraw until interrupted."""
+    """Redraw until interrupted. Raises what the first `read` raises; later the agent may restart."""
+    read()
     with live() as screen:
         while True:
             try:
                 screen.update(draw(read()), refresh=True)
-            except HubUnreachableError as error:  # the agent restarts: keep watching
+            except HubUnreachableError as error:
                 screen.update(f"{error.cause}\n{error.hint}", refresh=True)
             time.sleep(REFRESH_SECONDS)
 
