@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo:  ## a microphone streamed to a hub and back, on this machine, without a sound card
 	@agent/bootstrap demo
@@ -18,7 +18,17 @@ lint:  ## ruff, mypy, shellcheck
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
-	@shellcheck agent/bootstrap .ci/run
+	@shellcheck agent/bootstrap .ci/run tests/virtual_pi/bootstrap tests/virtual_pi/*.sh
+
+pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-C
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/python -m tests.virtual_pi
+
+test-pi:  ## the tests that need a real kernel and a USB microphone, on the virtual Pi
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/pytest tests/virtual_pi
 
 bench:  ## figures side by side with peers: a table, and build/bench.json
 	@agent/bootstrap bench
@@ -30,4 +40,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test lint bench lock
+.PHONY: help demo test lint pi test-pi bench lock

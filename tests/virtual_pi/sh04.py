@@ -2,9 +2,9 @@
 
 The bus runs on the host's monotonic clock, one frame a millisecond. The microphone's converter has a clock of
 its own (`ppm` fast), so its packets hold a sample more or less now and then; the speaker follows the host.
-A URB that comes late is served at once, so a slow guest loses no sample until it is 500 ms behind. What is
-due is completed once every few milliseconds: the driver keeps a dozen URBs waiting, and an emulated network card
-carries a few large packets far better than a thousand small ones a second.
+A URB that comes late is served at once, so a slow guest loses no sample until it is 500 ms behind. What
+is due is completed once every few milliseconds: the driver keeps a dozen URBs waiting, and an emulated
+network card carries a few large packets far better than a thousand small ones a second.
 """
 
 from __future__ import annotations
