@@ -42,7 +42,8 @@ systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e
     e2scrub_reap.service || give_up timers
 
 rm -rf /usr/sbin/policy-rc.d "$later" /var/lib/pinna-base
-: >/etc/machine-id # each copy gets its own at its first boot
+: >/etc/machine-id # each copy gets its own at its first boot,
+rm -f /var/lib/dbus/machine-id # and not this one, which systemd would take over
 # An orderly remount is refused: this shell still runs from the C library that its own upgrade deleted.
 sync
 echo u >/proc/sysrq-trigger

@@ -237,9 +237,12 @@ class Machine:
             subprocess.run(command, capture_output=True, timeout=30, check=False)
 
     def console(self, lines: int = _CONSOLE_LINES) -> str:
-        """The last lines of the guest's console."""
-        text = (self.folder / "console").read_text(errors="replace")
-        return "\n".join(text.replace("\r", "").splitlines()[-lines:])
+        """The last lines of the guest's console; those around a panic, if there was one."""
+        said = (self.folder / "console").read_text(errors="replace").replace("\r", "").splitlines()
+        panic = next((number for number, line in enumerate(said) if "Kernel panic" in line), None)
+        if panic is not None:
+            return "\n".join(said[max(0, panic - lines // 2) : panic + lines // 2])
+        return "\n".join(said[-lines:])
 
     def _check_alive(self) -> None:
         assert self._qemu is not None, "not started"
@@ -250,7 +253,7 @@ class Machine:
         """What is to be raised, with the reason where QEMU or the console knows it."""
         hint = "the console's last lines say more"
         said = (self.folder / "qemu.log").read_text(errors="replace").strip()
-        if "Kernel panic" in self.console(200):
+        if "Kernel panic" in self.console():
             what, hint = f"{what}: its kernel panicked", "see the console's last lines"
         elif self._qemu is not None and self._qemu.poll() is not None:
             what, hint = f"{what}: QEMU ended", said or "it said nothing"
