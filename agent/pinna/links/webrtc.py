@@ -306,7 +306,7 @@ class _Session:
         """
         packets, reports = -1, frozenset[object]()
         heard_at = reported_at = asked_at = time.monotonic()
-        patience = float("inf")  # until it is known how often this hub reports
+        patience = float("inf")  # until this hub has reported: some never do
         while True:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
@@ -319,9 +319,8 @@ class _Session:
             report = await self._connection.getStats()
             now = time.monotonic()
             if (latest := _reports(report)) != reports:
-                if reports:
-                    usual = SILENT_SECONDS if patience == float("inf") else patience
-                    patience = max(usual, 2 * (now - reported_at))
+                usual = SILENT_SECONDS if patience == float("inf") else patience
+                patience = max(usual, 2 * (now - reported_at))
                 reports, reported_at = latest, now
             if (count := _packets(report)) != packets:
                 packets, heard_at = count, now
