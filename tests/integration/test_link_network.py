@@ -140,7 +140,8 @@ def test_a_hub_that_comes_back_on_its_port():
             running = device.start()
             await device.connected()
             await first.__aexit__(None, None, None)
-            with pytest.raises(HubUnreachableError, match="closed the connection"):
+            # DTLS says good-bye in one datagram that nobody repeats; without it, silence has to tell.
+            with pytest.raises(HubUnreachableError, match="closed the connection|fallen silent"):
                 await running
             with pytest.raises(HubUnreachableError, match="Connection refused"):
                 await device.start()
