@@ -141,7 +141,7 @@ def test_a_hub_that_comes_back_on_its_port():
             await device.connected()
             await first.__aexit__(None, None, None)
             # DTLS says good-bye in one datagram that nobody repeats; without it, silence has to tell.
-            with pytest.raises(HubUnreachableError, match="closed the connection|fallen silent"):
+            with pytest.raises(HubUnreachableError, match=r"closed the connection|fallen silent"):
                 await running
             with pytest.raises(HubUnreachableError, match="Connection refused"):
                 await device.start()
