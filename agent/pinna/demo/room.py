@@ -2,13 +2,16 @@
 
 Run as a process of its own (`python -m pinna.demo.room SPEECH.wav`) between the two null sinks of the virtual
 sound server: 20 ms blocks from the loudspeaker's monitor, through a decaying room response, plus speech and a
-little noise, into the microphone. The loudspeaker's monitor is the clock.
+little noise, into the microphone. The loudspeaker's monitor is the clock. When the talker begins or ends,
+a JSON line on stdout tells so: {"talking": bool, "at": seconds of the monotonic clock}.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,7 @@ ECHO_GAIN_DB: Final = -12.0
 NOISE_DBFS: Final = -62.0
 REVERBERATION_SECONDS: Final = 0.2  # RT60: a furnished living room
 CLIENT_LATENCY_MS: Final = 40
+BREATH_SAMPLES: Final = 2 * SAMPLE_RATE
 
 Signal = NDArray[np.float32]
 
@@ -76,10 +80,17 @@ def main() -> None:
         assert spoken.stdin is not None
         try:
             position = 0
+            talking: bool | None = None
             while len(data := heard.stdout.read(FRAME_SAMPLES * 2)) == FRAME_SAMPLES * 2:
                 played = np.frombuffer(data, np.int16).astype(np.float32) / 32768.0
                 said = np.take(speech, np.arange(position, position + FRAME_SAMPLES), mode="wrap")
                 position += FRAME_SAMPLES
+                # a breath between two words is not the end of talking: look two seconds ahead
+                ahead = np.take(speech, np.arange(position, position + BREATH_SAMPLES, 480), mode="wrap")
+                if talking != (now := bool(np.any(said) or (talking and np.any(ahead)))):
+                    talking = now
+                    sys.stdout.write(json.dumps({"talking": talking, "at": time.monotonic()}) + "\n")
+                    sys.stdout.flush()
                 hiss = rng.standard_normal(FRAME_SAMPLES) * noise
                 sound = convolver.process(played) * gain + said + hiss
                 spoken.stdin.write((np.clip(sound, -1, 1) * 32767).astype(np.int16).tobytes())

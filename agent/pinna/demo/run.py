@@ -25,8 +25,15 @@ from pinna.errors import ProofError
 DEVICE_ID: Final = "demo"
 START_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.25
-SETTLED_SECONDS: Final = 5.0
+SETTLED_SECONDS: Final = 3.0
 """Echo figures count from here on: a canceller has to learn the room first."""
+
+QUIET_SECONDS: Final = 2.0
+"""And only when the talker has been silent for so long: echo return loss enhancement is defined without
+double talk (ITU-T G.168), and the agent's figure looks back over a second."""
+
+ECHO_SECONDS: Final = 10.0
+"""A shorter demonstration may have no such moment, and then claims nothing of the echo."""
 
 FRAMES_PER_SECOND: Final = 50
 ENOUGH: Final = 0.8
@@ -79,7 +86,7 @@ def run(seconds: float, *, show: bool, say: Any) -> Proof:
         folder = Path(stage.enter_context(tempfile.TemporaryDirectory(prefix="pinna-demo-")))
         say("Two voices are being spoken (espeak-ng) …")
         near, far = folder / "near.wav", folder / "far.wav"
-        speech.speak(*speech.NEAR, near, pause_seconds=6.0)
+        speech.speak(*speech.NEAR, near, pause_seconds=8.0)
         speech.speak(*speech.FAR, far, pause_seconds=1.0)
         say("A private sound server is starting: one microphone, one loudspeaker, one room …")
         sound = stage.enter_context(VirtualSound())
@@ -137,7 +144,7 @@ def _watch(
     agent = processes["agent"]
     seen = _Seen()
     with top.live() if show else contextlib.nullcontext() as screen:
-        _until_connected(agent_url, agent, folder)
+        _until_streaming(agent_url, agent, folder)
         began = time.monotonic()
         cpu_before = _cpu_seconds(agent.pid)
         while (elapsed := time.monotonic() - began) < seconds:
@@ -147,11 +154,13 @@ def _watch(
             seen.agent, seen.device = body, device
             if screen is not None and device:
                 screen.update(top.draw(body, device), refresh=True)
-            if elapsed > SETTLED_SECONDS and (value := body["echo"].get("erle_db")) is not None:
-                seen.erle_db.append(value)
+            erle_db = body["echo"].get("erle_db")
+            if erle_db is not None and elapsed > SETTLED_SECONDS and _quiet_for(folder) > QUIET_SECONDS:
+                seen.erle_db.append(erle_db)
             seen.heard_dbfs.append(body["audio"]["speaker_dbfs"])
             time.sleep(min(POLL_SECONDS, max(0.0, seconds - elapsed)))
         elapsed = time.monotonic() - began
+        seen.agent, seen.device = top.fetch(agent_url), _hub_device(hub_url)
         seen.cpu_percent = 100 * (_cpu_seconds(agent.pid) - cpu_before) / elapsed
         seen.rss_mb = _resident_mb(agent.pid)
     return _proof(elapsed, seen, _get(f"{hub_url}/health"))
@@ -183,7 +192,8 @@ def _proof(seconds: float, seen: _Seen, hub: dict[str, Any]) -> Proof:
         "the hub heard no speech": proof.hub_speech_frames > 0,
         "the loudspeaker did not play the hub's voice steadily": proof.tts_frames_played >= expected,
         "nothing was to be heard from the loudspeaker": (proof.room_heard_dbfs or -96.0) > -50.0,
-        "the echo was not cancelled": proof.erle_db is not None and proof.erle_db >= 10.0,
+        "the echo was not cancelled": proof.erle_db is None or proof.erle_db >= 10.0,
+        "the echo's cancelling could not be measured": proof.erle_db is not None or seconds < ECHO_SECONDS,
     }
     proof.failures = [failure for failure, held in checks.items() if not held]
     proof.proven = not proof.failures
@@ -226,16 +236,24 @@ def _wait_for(process: subprocess.Popen[bytes], name: str, folder: Path, find: A
     raise ProofError(f"the {name} did not start in {START_SECONDS:.0f} s", hint=_last_words(name, folder))
 
 
-def _until_connected(url: str, agent: subprocess.Popen[bytes], folder: Path) -> None:
+def _until_streaming(url: str, agent: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         _still_runs(agent, "agent", folder)
-        if top.fetch(url)["connected"]:
+        if (body := top.fetch(url))["connected"] and body["mic_frames_sent"]:
             return
         time.sleep(0.05)
     raise ProofError(
-        f"the agent did not connect to the hub in {START_SECONDS:.0f} s", hint=_last_words("agent", folder)
+        f"the agent did not stream to the hub in {START_SECONDS:.0f} s", hint=_last_words("agent", folder)
     )
+
+
+def _quiet_for(folder: Path) -> float:
+    """For how many seconds the talker in the room has been silent."""
+    changes = [json.loads(line) for line in _said("room", folder) if line.endswith("}")]
+    if not changes or changes[-1]["talking"]:
+        return 0.0
+    return time.monotonic() - float(changes[-1]["at"])
 
 
 def _still_runs(process: subprocess.Popen[bytes], name: str, folder: Path) -> None:

@@ -28,7 +28,7 @@ FAR: Final = (
 
 
 def speak(voice: str, text: str, path: Path, *, pause_seconds: float) -> None:
-    """Write `text` as mono 16-bit WAV of 48 kHz, followed by silence. Raises PinnaError without espeak-ng."""
+    """Write silence, then `text`, as mono 16-bit WAV of 48 kHz. Raises PinnaError without espeak-ng."""
     if shutil.which("espeak-ng") is None:
         raise PinnaError(
             "the demonstration speaks with `espeak-ng`, which is not installed",
@@ -51,4 +51,4 @@ def speak(voice: str, text: str, path: Path, *, pause_seconds: float) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(np.concatenate([audio, pause]).tobytes())
+        file.writeframes(np.concatenate([pause, audio]).tobytes())

@@ -17,11 +17,15 @@ def text(proof: Proof) -> str:
         f"  latency              {figure(proof.latency_ms_p50, 'ms')} median, "
         f"{figure(proof.latency_ms_p99, 'ms')} 99th percentile, microphone frame to hub",
         f"  echo                 {figure(proof.erle_db, 'dB')} less than without the canceller (ERLE), "
-        f"found {figure(proof.echo_delay_ms, 'ms')} late",
+        f"found {figure(proof.echo_delay_ms and round(proof.echo_delay_ms, 1), 'ms')} late",
         f"  the agent            {figure(proof.cpu_percent, '%')} of one core, {figure(proof.rss_mb, 'MB')}",
     ]
     if proof.proven:
-        lines.append("Proven: it hears, it speaks, and it does not hear itself.")
+        lines.append(
+            "Proven: it hears, and it speaks. Too short to prove more."
+            if proof.erle_db is None
+            else "Proven: it hears, it speaks, and it does not hear itself."
+        )
     else:
         lines += ["NOT proven:", *(f"  - {failure}" for failure in proof.failures)]
     return "\n".join(lines)
