@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -170,29 +170,33 @@ def test_the_answer_takes_the_audio_in_opus_and_nothing_else() -> None:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data())
-def test_no_damage_to_an_offer_breaks_the_hub(data: st.DataObject) -> None:
+@given(
+    where=st.integers(0, 99),
+    damage=st.sampled_from(["drop", "double", "cut", "swap", "junk"]),
+    length=st.integers(0, 60),
+    junk=st.text(max_size=40),
+)
+def test_no_damage_to_an_offer_breaks_the_hub(where: int, damage: str, length: int, junk: str) -> None:
     async def scene() -> None:
-        async with hub() as http:
+        async with hub() as http, AsyncExitStack() as end:
             peer = Device()
+            end.push_async_callback(peer.close)
             lines = (await peer.offer()).splitlines()
-            at = data.draw(st.integers(0, len(lines) - 1))
-            damage = data.draw(st.sampled_from(["drop", "double", "cut", "swap", "junk"]))
+            at = where % len(lines)  # an offer is never twice the same: ports and addresses differ
             if damage == "drop":
                 del lines[at]
             elif damage == "double":
                 lines.insert(at, lines[at])
             elif damage == "cut":
-                lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
+                lines[at] = lines[at][:length]
             elif damage == "swap":
                 lines[at], lines[0] = lines[0], lines[at]
             else:
-                lines[at] = lines[at][:2] + data.draw(st.text(max_size=40))
+                lines[at] = lines[at][:2] + junk
             body = {"device_id": "kitchen", "sdp": "\r\n".join([*lines, ""])}
             status, _, text = await ask(http, "POST", "/connect", json=body)
             assert status in (200, 500)
             assert json.loads(text).keys() == {"sdp" if status == 200 else "error"}
-            await peer.close()
             assert (await ask(http, "GET", "/health"))[0] == 200
 
     run(scene)
