@@ -11,14 +11,18 @@ demo:  ## a microphone streamed to a hub and back, on this machine, without a so
 	@.venv/bin/pinna demo
 
 test: lint  ## lint, unit, contract and integration tests
-	@.venv/bin/pytest tests/unit tests/contract tests/integration
+	@.venv/bin/pytest tests/unit tests/contract tests/ansible tests/integration
 
-lint:  ## ruff, mypy, shellcheck
+control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
+	@agent/bootstrap control
+
+lint:  ## ruff, mypy, shellcheck, ansible-lint
 	@agent/bootstrap test
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
 	@shellcheck agent/bootstrap .ci/run tests/virtual_pi/bootstrap tests/virtual_pi/*.sh
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --profile production --offline -q ansible
 
 pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-C
 	@agent/bootstrap test
@@ -40,4 +44,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test lint pi test-pi bench lock
+.PHONY: help demo test control lint pi test-pi bench lock
