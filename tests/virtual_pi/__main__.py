@@ -94,7 +94,8 @@ def run(board: Virt | Raspi3b, device: Sh04) -> None:
 
 def main() -> int:
     options = arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         device = Sh04(source=wav(options.wav) if options.wav else voice())
         if options.server:
@@ -106,6 +107,9 @@ def main() -> int:
     except VirtualPiError as error:
         print(f"virtual pi: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a WAV file that is not there, a full disk
+        print(f"virtual pi: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from tests.virtual_pi import initramfs
 from tests.virtual_pi.errors import VirtualPiError
-from tests.virtual_pi.processes import need, spawn
+from tests.virtual_pi.processes import end, need, spawn
 from tests.virtual_pi.progress import say, step
 
 SUITE = "trixie"
 ARCHITECTURE = "arm64"
-DISK_BYTES = 4 << 30  # an SD card's size must be a power of two for the raspi3b board
+DISK_BYTES = 8 << 30  # sparse; an SD card's size must be a power of two for the raspi3b board
 LABEL = "PINNA"
 
 PACKAGES = (
@@ -204,13 +204,14 @@ def _assemble(work: Path) -> None:
 
 def _run(command: list[str], log: Path, *, timeout: float) -> None:
     with log.open("w") as output:
+        program = spawn(command, output=output.fileno())
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout, check=False
-            )
-            failure = f"exit code {done.returncode}" if done.returncode else ""
+            code = program.wait(timeout)
+            failure = f"exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
             failure = f"not done after {timeout:.0f} s"
+        finally:
+            end(program)
     if failure:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise VirtualPiError(
@@ -236,7 +237,8 @@ def _configure(work: Path) -> None:
         "console=ttyAMA0 root=/dev/vda rw init=/var/lib/pinna-base/configure quiet panic=-1",
     ]
     # The image is thrown away if the host fails, so nothing has to reach its disk before the end.
-    command += ["-drive", f"file={work / 'disk.raw'},format=raw,if=none,id=disk,cache=unsafe,discard=unmap"]
+    disk = f"file={work / 'disk.raw'},format=raw,if=none,id=disk,cache=unsafe,discard=unmap"
+    command += ["-drive", f"{disk},werror=report"]  # with the host's disk full, dpkg shall say so at once
     command += ["-device", "virtio-blk-device,drive=disk"]
     console.write_text("")
     with step("configuring the packages in an emulated machine"):
@@ -254,8 +256,7 @@ def _configure(work: Path) -> None:
                     told_at = now
                     say(f"  {console.read_text(errors='replace').count('Setting up ')} packages configured")
         finally:
-            emulator.kill()
-            emulator.wait()
+            end(emulator)
     text = console.read_text(errors="replace").replace("\r", "")
     if "pinna: configured" not in text:
         raise VirtualPiError(

@@ -54,5 +54,5 @@ class Raspi3b:
 Board = Virt | Raspi3b
 
 
-def kernel_command_line(board: Board, credentials: str) -> str:
-    return f"console={board.console} root=LABEL={LABEL} rw loglevel=4 panic=-1 net.ifnames=0 {credentials}"
+def kernel_command_line(board: Board, more: str) -> str:
+    return f"console={board.console} root=LABEL={LABEL} rw loglevel=4 net.ifnames=0 {more}"

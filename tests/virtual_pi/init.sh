@@ -32,6 +32,7 @@ until device=$(case $root in LABEL=*) findfs "$root" ;; *) echo "$root" ;; esac 
     usleep 100000
 done
 mount -t ext4 -o "$flags" "$device" /root || exit 1
+echo "initramfs: $device is mounted, starting $init"
 mount --move /dev /root/dev
 umount /proc
 umount /sys

@@ -5,9 +5,11 @@
         pi.wait_ssh()
         pi.run("uname -m")
 
-Every machine has a folder of its own (disk, key, sockets, console) and a free port; both are gone after
-`stop`, which leaving the `with` block calls. Should this process be killed, the kernel ends QEMU, and the
-next machine made on this host removes the folder.
+Every machine has a folder of its own (disk, key, sockets, console) and a free port for ssh, which it keeps
+for life; both are gone after `stop`, which leaving the `with` block calls. Should this process be killed, the
+kernel ends QEMU, and the next machine made on this host removes the folder. Over ssh, the user is root, the
+key is `key`, the address is 127.0.0.1 port `ssh_port`. The guest reaches ports of the host's loopback at
+`GATEWAY`; `forward` leads from the host to a port of the guest.
 """
 
 from __future__ import annotations
@@ -31,11 +33,23 @@ from tests.virtual_pi.qmp import Qmp
 
 GATEWAY = "10.0.2.2"  # the host, as a guest on QEMU's user network sees it
 _CONSOLE_LINES = 40
+_SSH = 22
 
 
 class Machine:
-    def __init__(self, base: Base, board: Board | None = None, *, disk: Path | None = None) -> None:
-        """`disk`, a qcow2, boots in place of a fresh copy of the base system; it is written to."""
+    def __init__(
+        self,
+        base: Base,
+        board: Board | None = None,
+        *,
+        disk: Path | None = None,
+        ssh_port: int = 0,
+        kernel_arguments: str = "",
+    ) -> None:
+        """`disk`, a qcow2, boots in place of a fresh copy of the base system; it is written to.
+
+        `ssh_port` 0 takes a free one. `kernel_arguments` are added to the kernel's command line.
+        """
         need("qemu-system-aarch64", "qemu-system-arm")
         _sweep()
         self._base = base
@@ -43,7 +57,8 @@ class Machine:
         self.folder = Path(tempfile.mkdtemp(prefix=f"pinna-pi-{os.getpid()}-"))
         self._qemu: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
-        self.ssh_port = 0
+        self._kernel_arguments = kernel_arguments
+        self._forwarded = {_SSH: ssh_port}  # guest's port: ours
         try:
             self.disk = disk or base.fresh_disk(self.folder / "disk.qcow2")
             self._make_key()
@@ -61,12 +76,23 @@ class Machine:
 
     @property
     def key(self) -> Path:
+        """The private key that opens root's account."""
         return self.folder / "key"
+
+    @property
+    def ssh_port(self) -> int:
+        """On 127.0.0.1; known from the first `start` on."""
+        return self._forwarded[_SSH]
 
     def _make_key(self) -> None:
         need("ssh-keygen", "openssh-client")
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virtual pi", "-f", str(self.key)]
-        subprocess.run(command, check=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise VirtualPiError(
+                f"cannot make a key: {(done.stdout + done.stderr).strip()}",
+                hint=f"is {self.folder.parent} full?",
+            )
 
     def start(self, *, snapshot: str | None = None) -> None:
         """Power on, or resume from `snapshot`. Returns at once; `wait_ssh` tells when the guest answers."""
@@ -77,14 +103,15 @@ class Machine:
         console, control = self.folder / "console", self.folder / "qmp"
         console.write_bytes(b"")
         command = ["qemu-system-aarch64", *self.board.arguments(self._base, self.disk)]
-        command += ["-append", kernel_command_line(self.board, credential)]
-        command += ["-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
+        command += ["-append", kernel_command_line(self.board, f"{credential} {self._kernel_arguments}")]
+        forwards = [f"hostfwd=tcp:127.0.0.1:{ours}-:{guests}" for guests, ours in self._forwarded.items()]
+        command += ["-netdev", ",".join(["user", "id=net", *forwards])]
         command += ["-serial", "null"] * (self.board.serials - 1) + ["-serial", f"file:{console}"]
-        command += ["-display", "none", "-no-reboot", "-monitor", "none"]
+        command += ["-display", "none", "-monitor", "none"]
         command += ["-qmp", f"unix:{control},server=on,wait=off"]
         command += ["-loadvm", snapshot] if snapshot else []
         with (self.folder / "qemu.log").open("wb") as log:
-            self._qemu = spawn(command, stderr=log.fileno())
+            self._qemu = spawn(command, output=log.fileno())
         deadline = time.monotonic() + 60
         while self._qmp is None:
             try:
@@ -93,10 +120,25 @@ class Machine:
                 if self._qemu.poll() is not None or time.monotonic() > deadline:
                     raise self._failure("QEMU does not start") from None
                 time.sleep(0.02)
-        found = re.search(r"127\.0\.0\.1\s+(\d+)\s+\S+\s+22\b", self._qmp.monitor("info usernet"))
+        self._forwarded[_SSH] = self._host_port(_SSH)
+
+    def forward(self, guest_port: int) -> int:
+        """A port of 127.0.0.1 that leads to the running guest's TCP `guest_port`; the same one for life."""
+        assert self._qmp is not None, "not started"
+        if guest_port not in self._forwarded:
+            trouble = self._qmp.monitor(f"hostfwd_add net tcp:127.0.0.1:0-:{guest_port}").strip()
+            if trouble:
+                raise self._failure(f"QEMU forwards nothing to port {guest_port}: {trouble}")
+            self._forwarded[guest_port] = self._host_port(guest_port)
+        return self._forwarded[guest_port]
+
+    def _host_port(self, guest_port: int) -> int:
+        assert self._qmp is not None
+        table = self._qmp.monitor("info usernet")
+        found = re.search(rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{guest_port}\b", table)
         if found is None:
-            raise self._failure("QEMU forwards no port to the guest's ssh")
-        self.ssh_port = int(found[1])
+            raise self._failure(f"QEMU forwards nothing to port {guest_port}")
+        return int(found[1])
 
     def wait_ssh(self, timeout: float = 300.0) -> None:
         """Until the guest's ssh lets us in. Raises with the console's tail on panic, exit or time-out."""
@@ -180,15 +222,13 @@ class Machine:
 
     def reboot(self, timeout: float = 300.0) -> None:
         """In order, through the guest's init; returns when ssh answers again."""
+        assert self._qmp is not None, "not started"
         self._ssh("systemctl reboot", timeout=60)
-        self._drop_connection()
-        assert self._qemu is not None
         try:
-            self._qemu.wait(timeout)  # -no-reboot: QEMU ends where the board would reset
-        except subprocess.TimeoutExpired:
+            self._qmp.wait_event("RESET", timeout)
+        except OSError:
             raise self._failure(f"the guest did not go down within {timeout:.0f} s") from None
-        self.power_cut()
-        self.start()
+        self._drop_connection()
         self.wait_ssh(timeout)
 
     def power_cut(self) -> None:
@@ -246,8 +286,12 @@ class Machine:
 
     def _check_alive(self) -> None:
         assert self._qemu is not None, "not started"
-        if self._qemu.poll() is not None or "Kernel panic" in self.console():
+        if self._qemu.poll() is not None or "Kernel panic" in self.console() or self._disk_full():
             raise self._failure("the guest died")
+
+    def _disk_full(self) -> bool:
+        """Whether QEMU stopped the guest because it could not write its disk (werror=stop)."""
+        return self._qmp is not None and self._qmp.command("query-status")["status"] == "io-error"
 
     def _failure(self, what: str) -> VirtualPiError:
         """What is to be raised, with the reason where QEMU or the console knows it."""
@@ -255,11 +299,13 @@ class Machine:
         said = (self.folder / "qemu.log").read_text(errors="replace").strip()
         if "Kernel panic" in self.console():
             what, hint = f"{what}: its kernel panicked", "see the console's last lines"
+        elif "host forwarding" in said:
+            what, hint = f"{what}: a port is taken", f"end what listens there, or choose another ({said})"
         elif self._qemu is not None and self._qemu.poll() is not None:
             what, hint = f"{what}: QEMU ended", said or "it said nothing"
         elif self._qmp is not None:
             try:
-                if self._qmp.command("query-status")["status"] == "io-error":
+                if self._disk_full():
                     what, hint = f"{what}: its disk cannot be written", f"is {self.folder.parent} full?"
             except OSError:
                 hint = "QEMU itself hangs"

@@ -153,6 +153,12 @@ async def _serve(device: Sh04, reader: asyncio.StreamReader, writer: asyncio.Str
     streams: dict[int, Stream] = {}
     pacing: list[asyncio.Task[None]] = []
     waiting: set[int] = set()  # URBs that a frozen device does not answer
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("usbip.stream_failed: the device's source or room raised", exc_info=error)
+            writer.close()  # which ends the reading below
+
     try:
         while True:
             command = await read_command(reader)
@@ -167,6 +173,7 @@ async def _serve(device: Sh04, reader: asyncio.StreamReader, writer: asyncio.Str
                 if command.endpoint not in streams:
                     streams[command.endpoint] = Stream(device, writer.write)
                     pacing.append(asyncio.create_task(streams[command.endpoint].serve()))
+                    pacing[-1].add_done_callback(ended)
                 streams[command.endpoint].submit(command)
             elif device.frozen:
                 waiting.add(command.sequence)

@@ -175,11 +175,13 @@ class Sh04:
         return submitted(urb, 0, bytes(data), packets=tuple(packets), frame=round(at * 1000))
 
     def _microphone(self, at: float, samples: int, rate: int) -> NDArray[np.float64]:
+        if not samples:
+            return np.zeros((0, self.identity.microphone_channels))
         if self._to_lose_ms:
             self.source(round(self._to_lose_ms * rate / 1000), rate)
             self._to_lose_ms = 0.0
         signal = np.asarray(self.source(samples, rate), np.float64).reshape(samples, -1)
-        if self.room and samples:
+        if self.room:
             signal = signal + self.room.heard(at, samples, rate)[:, None]
         wide = np.broadcast_to(signal, (samples, self.identity.microphone_channels))
         return wide * self._gain(uac1.MICROPHONE_UNIT)

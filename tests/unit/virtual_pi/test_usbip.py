@@ -166,6 +166,29 @@ def test_urbs_complete_in_order_and_in_time_without_a_seam(server: UsbipServer) 
     server.unplug(busid)
 
 
+def test_packets_without_room_stay_empty(server: UsbipServer) -> None:
+    busid = server.plug(Sh04())
+    with attach(server, busid) as connection:
+        connection.sendall(microphone_urb(1, 4, size=0))
+        assert read_urb(connection) == (1, b"", [(0, 0, 0, 0)] * 4)
+    server.unplug(busid)
+
+
+def test_a_source_that_fails_ends_the_connection_with_a_log_line(
+    server: UsbipServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(samples: int, rate: int) -> np.ndarray:
+        raise RuntimeError("no sound today")
+
+    busid = server.plug(Sh04(source=broken))
+    with attach(server, busid) as connection:
+        connection.sendall(microphone_urb(1, 4))
+        assert drained(connection) == b""
+    assert "no sound today" in caplog.text
+    assert serves(server)
+    server.unplug(busid)
+
+
 def test_unlink_takes_back_what_waits_and_only_that(server: UsbipServer) -> None:
     busid = server.plug(Sh04())
     with attach(server, busid) as connection:
