@@ -20,8 +20,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_system() -> Base:
-    return base()
+def base_system(pytestconfig: pytest.Config) -> Base:
+    """Its progress is shown, not captured: a person may wait minutes for it to be built."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return base()
 
 
 @pytest.fixture(scope="session")

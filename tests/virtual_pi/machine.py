@@ -223,6 +223,7 @@ class Machine:
     def reboot(self, timeout: float = 300.0) -> None:
         """In order, through the guest's init; returns when ssh answers again."""
         assert self._qmp is not None, "not started"
+        self._check_alive()  # reads past what QEMU told of an earlier reset
         self._ssh("systemctl reboot", timeout=60)
         try:
             self._qmp.wait_event("RESET", timeout)
@@ -286,7 +287,13 @@ class Machine:
 
     def _check_alive(self) -> None:
         assert self._qemu is not None, "not started"
-        if self._qemu.poll() is not None or "Kernel panic" in self.console() or self._disk_full():
+        try:
+            well = (
+                self._qemu.poll() is None and "Kernel panic" not in self.console() and not self._disk_full()
+            )
+        except OSError:  # QEMU ends, or does not answer
+            well = False
+        if not well:
             raise self._failure("the guest died")
 
     def _disk_full(self) -> bool:
