@@ -41,7 +41,7 @@ def spawn(command: Sequence[str], *, output: int = subprocess.DEVNULL) -> subpro
 def end(program: subprocess.Popen[bytes]) -> None:
     """End what `spawn` started and all that it started: let it clean up for ten seconds, then kill it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        ask, deadline = number, time.monotonic() + 10
+        ask, deadline = int(number), time.monotonic() + 10
         while time.monotonic() < deadline:
             program.poll()  # or else it stays in its group, as a zombie
             try:
