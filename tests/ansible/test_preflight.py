@@ -74,6 +74,8 @@ def test_the_defaults_pass_and_change_nothing(tmp_path: Path) -> None:
         ({"audio_mic_rate": "fast"}, ["audio_mic_rate", "8000"]),
         ({"audio_mic_rate": 12345}, ["value of audio_mic_rate must be one of", "44100, 48000", "got: 12345"]),
         ({"base_journal_max_mb": "much"}, ["base_journal_max_mb", "int"]),
+        ({"base_hostname": "my pi"}, ['base_hostname is "my pi"', "letters, digits and hyphens"]),
+        ({"base_watchdog_seconds": 60}, ["base_watchdog_seconds is 60", "0 to 15"]),
         ({"pinna_target": "real"}, ['pinna_target is "real"', "live, image"]),
         ({"audio_mic_port": "front left"}, ['audio_mic_port is "front left"', "such as 1-1.2"]),
         ({"audio_speaker_usb_id": "0d8c"}, ['audio_speaker_usb_id is "0d8c"', "such as 4c4a:4155"]),
