@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.virtual_pi.acoustics import Source, clip, read_wav, silence, tone, wav, write_wav
 
 RATE = 48_000
 
 
-def drawn(source: Source, total: int, rate: int) -> np.ndarray:
+def drawn(source: Source, total: int, rate: int) -> NDArray[Any]:
     """`total` samples, in blocks as uneven as USB asks for them."""
-    blocks, sizes = [], (48, 1, 0, 479, 47)
+    blocks: list[NDArray[Any]] = []
+    sizes = (48, 1, 0, 479, 47)
     while total:
         size = min(total, sizes[len(blocks) % len(sizes)])
         block = np.asarray(source(size, rate))
