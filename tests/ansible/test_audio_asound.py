@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ASOUND = Path(__file__).parents[2] / "asound.conf"
 
@@ -145,3 +147,13 @@ def test_other_users_and_containers_of_group_audio_share(alsa: Alsa) -> None:
         keys.add(int(values[4]))
     # alsa-lib adds card << 12, and less for device and direction; dmix takes the next key as well.
     assert max(keys) - min(keys) > 32 << 12
+
+
+def test_the_role_knows_the_keys(alsa: Alsa) -> None:
+    """Role audio removes shared memory by key when the graph changes."""
+    variables = yaml.safe_load((ASOUND.parent / "ansible/roles/audio/vars/main.yml").read_text())
+    keys = [alsa.look("pcm", f"shared_{name}", "slave.pcm.ipc_key") for name in ("mic", "speaker")]
+    ranges = re.findall(r"\$1 >= (\d+) && \$1 < (\d+)", variables["_audio_ipc_keys"])
+    for key, (first, end) in zip(keys, ranges, strict=True):
+        assert int(first) == int(key["slave.pcm.ipc_key"])
+        assert int(end) > int(first) + (32 << 12)
