@@ -5,60 +5,26 @@ The playbook lists the other roles too, as site.yml does; the tag keeps them fro
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.local_play import local_play
 
-ROLES = Path(__file__).parents[2] / "ansible" / "roles"
-
-PLAY = [
-    {
-        "name": "Look before anything changes",
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "roles": [
-            {"role": "preflight", "tags": ["always"]},
-            {"role": "base", "tags": ["base"]},
-            {"role": "audio", "tags": ["audio"]},
-        ],
-    }
-]
+PLAY = {
+    "name": "Look before anything changes",
+    "roles": [
+        {"role": "preflight", "tags": ["always"]},
+        {"role": "base", "tags": ["base"]},
+        {"role": "audio", "tags": ["audio"]},
+    ],
+}
 
 
 def preflight(folder: Path, variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    (folder / "play.yml").write_text(json.dumps(PLAY))
     given = {"pinna_target": "image", "preflight_any_os": True, **variables}
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", folder / "play.yml"),
-            *(
-                "--tags",
-                "always",
-                "-e",
-                json.dumps(given),
-                "-e",
-                f"ansible_python_interpreter={sys.executable}",
-            ),
-        ],
-        env={
-            **os.environ,
-            "ANSIBLE_ROLES_PATH": str(ROLES),
-            "ANSIBLE_HOME": str(folder),
-            "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
-            "ANSIBLE_REMOTE_TEMP": str(folder / "tmp"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+    return local_play(folder, PLAY, "--tags", "always", variables=given)
 
 
 def test_the_defaults_pass_and_change_nothing(tmp_path: Path) -> None:
