@@ -20,8 +20,13 @@ RECORD = "arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 --buffer-size=48000"
 def start_recording(pi: Machine, device: Sh04) -> None:
     """An arecord that runs on in the guest; returns when samples flow."""
     pi.run(f"({RECORD} /tmp/fault.wav; echo $? > /tmp/code) >/tmp/said 2>&1 </dev/null &")
-    deadline = time.monotonic() + 60
-    while len(device.delivered) < 500:
+    wait_for_samples(pi, device, 500)
+
+
+def wait_for_samples(pi: Machine, device: Sh04, blocks: int) -> None:
+    """Until the device delivered that many blocks more."""
+    wanted, deadline = len(device.delivered) + blocks, time.monotonic() + 60
+    while len(device.delivered) < wanted:
         assert time.monotonic() < deadline, pi.run("cat /tmp/said").stdout
         time.sleep(0.05)
 
@@ -108,9 +113,7 @@ def test_a_bad_stream_is_seen_in_the_recording(
         device.lose(123.4)
     else:
         setattr(device, fault, 0.2)
-    seen = len(device.delivered)
-    while len(device.delivered) < seen + 1000:
-        time.sleep(0.05)
+    wait_for_samples(pi, device, 1000)
     device.babble, device.short = 0.0, 0.0
     pi.run("pkill -INT arecord", check=False)
     exit_code(pi)
