@@ -7,6 +7,10 @@ from pathlib import Path
 from tests.virtual_pi.machine import GATEWAY, Machine
 from tests.virtual_pi.server import UsbipServer
 
+PATIENT = "--period-size=4800 --buffer-size=192000"
+"""For arecord, where pauses of the host shall not matter: the kernel ends a read with EIO when no sample came
+for 1.1 times the buffer's length (wait_for_avail in sound/core/pcm_lib.c), half a second by default."""
+
 _ATTACH = (Path(__file__).parent / "guest_attach.py").read_text()
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from tests.virtual_pi.acoustics import read_wav, tone
 from tests.virtual_pi.machine import Machine
-from tests.virtual_pi.plug import attach, wait_gone
+from tests.virtual_pi.plug import PATIENT, attach, wait_gone
 from tests.virtual_pi.server import UsbipServer
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
-RECORD = "arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 --buffer-size=48000"
+RECORD = f"arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 {PATIENT}"
 
 
 def start_recording(pi: Machine, device: Sh04) -> None:
@@ -79,7 +79,7 @@ def test_a_refused_rate_is_refused(pi: Machine, server: UsbipServer) -> None:
     pi.run("arecord -q -D hw:SH04 -f S16_LE -r 16000 -c 1 -d 1 /tmp/no.wav", check=False)
     assert device.rates[1] == 48_000
     device.refused_rates = set()
-    pi.run("arecord -q -D hw:SH04 -f S16_LE -r 16000 -c 1 -d 1 /tmp/yes.wav")
+    pi.run(f"arecord -q -D hw:SH04 -f S16_LE -r 16000 -c 1 {PATIENT} -d 1 /tmp/yes.wav")
     assert device.rates[1] == 16_000
     server.unplug(busid)
     wait_gone(pi, card)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.virtual_pi.acoustics import Room, clip, read_wav, tone, write_wav
 from tests.virtual_pi.machine import Machine
-from tests.virtual_pi.plug import attach, wait_gone
+from tests.virtual_pi.plug import PATIENT, attach, wait_gone
 from tests.virtual_pi.server import UsbipServer
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
@@ -57,7 +57,7 @@ def test_arecord_lists_it(pi: Machine, server: UsbipServer) -> None:
 def test_tone_is_the_tone_and_has_no_seam(pi: Machine, server: UsbipServer, tmp_path: Path) -> None:
     busid = server.plug(Sh04(source=tone(440.0)))
     _, card = attach(pi, server, busid)
-    pi.run("arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 10 --buffer-size=48000 /tmp/tone.wav")
+    pi.run(f"arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 10 {PATIENT} /tmp/tone.wav")
     signal, rate = read_wav(pi.get("/tmp/tone.wav", tmp_path / "tone.wav"))
     assert (len(signal), rate) == (480_000, 48_000)
     assert frequency(signal[:, 0], rate) == pytest.approx(440.0, rel=0.005)
@@ -87,7 +87,7 @@ def test_stereo_at_44100_and_playback(pi: Machine, server: UsbipServer, tmp_path
     )
     busid = server.plug(device)
     _, card = attach(pi, server, busid)
-    pi.run("arecord -q -D hw:SH04 -f S16_LE -r 44100 -c 2 -d 4 --buffer-size=44100 /tmp/stereo.wav")
+    pi.run(f"arecord -q -D hw:SH04 -f S16_LE -r 44100 -c 2 -d 4 {PATIENT} /tmp/stereo.wav")
     signal, rate = read_wav(pi.get("/tmp/stereo.wav", tmp_path / "stereo.wav"))
     assert rate == 44_100
     for channel, hertz in enumerate((440.0, 1000.0)):
@@ -95,7 +95,7 @@ def test_stereo_at_44100_and_playback(pi: Machine, server: UsbipServer, tmp_path
         assert glitches(signal[:, channel], hertz, rate) == 0
     write_wav(tmp_path / "play.wav", tone(700.0, 1300.0)(3 * 44_100, 44_100), 44_100)
     pi.put(tmp_path / "play.wav", "/tmp/play.wav")
-    pi.run("aplay -q -D hw:SH04 --buffer-size=22050 /tmp/play.wav")
+    pi.run("aplay -q -D hw:SH04 --buffer-size=132300 /tmp/play.wav")  # all of it: it cannot run dry
     spoken = device.spoken() / np.float32(32768)
     sounding = spoken[np.flatnonzero(np.abs(spoken).max(axis=1))[0] :][: 2 * 44_100]
     assert len(sounding) == 2 * 44_100
@@ -112,8 +112,8 @@ def test_room_brings_the_speaker_to_the_microphone(pi: Machine, server: UsbipSer
     write_wav(tmp_path / "noise.wav", np.repeat(noise, 2, axis=1), 48_000)
     pi.put(tmp_path / "noise.wav", "/tmp/noise.wav")
     pi.run(
-        "arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 6 --buffer-size=48000 /tmp/echo.wav & "
-        "sleep 1; aplay -q -D hw:SH04 --buffer-size=24000 /tmp/noise.wav && wait"
+        f"arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 6 {PATIENT} /tmp/echo.wav & "
+        "sleep 1; aplay -q -D hw:SH04 --buffer-size=96000 /tmp/noise.wav && wait"
     )
     echo, _ = read_wav(pi.get("/tmp/echo.wav", tmp_path / "echo.wav"))
     spoken = device.spoken()[:, 0] / np.float32(32768)
@@ -151,7 +151,7 @@ def test_two_microphones_keep_apart_by_serial(pi: Machine, server: UsbipServer, 
         assert pi.run(f"cat /sys/class/sound/card{card}/device/../serial").stdout.strip() == serial
         found[card] = (busid, hertz)
     for card, (busid, hertz) in found.items():
-        pi.run(f"arecord -q -D hw:{card} -f S16_LE -r 48000 -c 1 -d 2 /tmp/one.wav")
+        pi.run(f"arecord -q -D hw:{card} -f S16_LE -r 48000 -c 1 -d 2 {PATIENT} /tmp/one.wav")
         signal, rate = read_wav(pi.get("/tmp/one.wav", tmp_path / "one.wav"))
         assert frequency(signal[:, 0], rate) == pytest.approx(hertz, rel=0.005)
         unplug(pi, server, busid, card)
@@ -163,7 +163,7 @@ def test_mute_and_volume_act_in_the_device(pi: Machine, server: UsbipServer, tmp
     _, card = attach(pi, server, busid)
 
     def level() -> float:
-        pi.run("arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 1 /tmp/level.wav")
+        pi.run(f"arecord -q -D hw:SH04 -f S16_LE -r 48000 -c 1 -d 1 {PATIENT} /tmp/level.wav")
         return float(np.median(read_wav(pi.get("/tmp/level.wav", tmp_path / "level.wav"))[0]))
 
     pi.run("amixer -q -c SH04 sset Mic cap 60")
