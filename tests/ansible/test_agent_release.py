@@ -14,21 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-PROGRAM = Path(__file__).parents[2] / "ansible/roles/agent/files/build_release.py"
-PROJECT = """\
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "pinna"
-version = "7.1"
-readme = "README.md"
-
-[tool.setuptools.packages.find]
-where = ["agent"]
-"""
+ROLE = Path(__file__).parents[2] / "ansible/roles/agent"
+PROGRAM = ROLE / "files/build_release.py"
+PROJECT = '[project]\nname = "pinna"\nversion = "7.1"\n'
 NATIVE = ("native", "1.0", "cp313-cp313-manylinux_2_28_aarch64")
 OLD = ("choosy", "1.0", "py3-none-any")
 NEW = ("choosy", "2.0", "py3-none-any")
@@ -57,12 +47,12 @@ class Bench:
         (self.package / "__init__.py").touch()
         (self.package / "cli.py").write_text("def main() -> int:\n    return 0\n")
         (self.source / "pyproject.toml").write_text(PROJECT)
-        (self.source / "LICENSE").write_text("as you like\n")
         self.lock = self.source / "requirements.lock"
         self.lock.write_text(
             f"native==1.0 \\\n    {wheel(self.wheels, *NATIVE)}\n    # via pinna\n"
             f"choosy==1.0 ; python_full_version < '3.12' \\\n    {wheel(self.wheels, *OLD)}\n"
             f"choosy==2.0 ; python_full_version >= '3.12' \\\n    {wheel(self.wheels, *NEW)}\n"
+            f"setuptools==80.0 \\\n    --hash=sha256:{'0' * 64}\n"
         )
 
     def start(self, *, machine: str = "aarch64", python: str = "3.13") -> subprocess.Popen[str]:
@@ -98,43 +88,54 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def entries(release: dict[str, Any]) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Each path within the release's folder, as archived."""
-    with tarfile.open(release["archive"]) as archive:
+def entries(release: dict[str, Any], key: str = "archive") -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Each path within the folder that an archive holds."""
+    with tarfile.open(release[key]) as archive:
         for entry in archive:
             top, _, path = entry.name.partition("/")
-            assert top == release["name"]
+            assert top == release["wheels" if key == "wheels_archive" else "name"]
             yield path, entry
 
 
-def read(release: dict[str, Any], path: str) -> str:
-    with tarfile.open(release["archive"]) as archive:
-        opened = archive.extractfile(f"{release['name']}/{path}")
-        assert opened
-        return opened.read().decode()
+@pytest.fixture
+def unpacked(bench: Bench, tmp_path: Path) -> tuple[dict[str, Any], Path]:
+    """A release, and the root that it and its wheels have been unpacked into."""
+    release, root = bench.build(), tmp_path / "opt"
+    for key, folder in (("archive", "releases"), ("wheels_archive", "wheels")):
+        with tarfile.open(release[key]) as archive:
+            archive.extractall(root / folder, filter="tar")
+    return release, root
 
 
-def test_a_release_is_an_environment_for_the_target(bench: Bench) -> None:
-    release = bench.build()
-    inside = dict(entries(release))
+def test_a_release_is_an_environment_for_the_target(unpacked: tuple[dict[str, Any], Path]) -> None:
+    release, root = unpacked
+    tree = root / "releases" / release["name"]
+    packages = tree / "lib/python3.13/site-packages"
     assert release["name"].startswith("7.1-")
-    assert inside["bin/python3"].linkname == "/usr/bin/python3.13"
-    packages = "lib/python3.13/site-packages"
-    assert {f"{packages}/{file}" for file in ("native.py", "choosy.py", "pinna/cli.py")} <= set(inside)
-    assert read(release, "bin/pinna").startswith(f"#!/opt/pinna/releases/{release['name']}/bin/python3\n")
-    assert "home = /usr/bin\n" in read(release, "pyvenv.cfg")
-    assert {(entry.uid, entry.gid, entry.mtime) for entry in inside.values()} == {(0, 0, 315532800)}
-    assert {path for path, entry in inside.items() if entry.isreg() and entry.mode == 0o755} == {"bin/pinna"}
+    assert (tree / "bin/python3").readlink() == Path("/usr/bin/python3.13")
+    assert (tree / "bin/pinna").read_text().startswith(f"#!/opt/pinna/releases/{tree.name}/bin/python3\n")
+    assert "home = /usr/bin\n" in (tree / "pyvenv.cfg").read_text()
+    assert (packages / "pinna/cli.py").exists()
+    assert (packages / "wheels.pth").read_text() == f"/opt/pinna/wheels/{release['wheels']}\n"
+    assert (tree / "wheels").resolve() == root / "wheels" / release["wheels"]
+    assert {path.name for path in (tree / "wheels").glob("*.py")} == {"native.py", "choosy.py"}
 
 
-def test_the_program_is_the_last_to_be_unpacked(bench: Bench) -> None:
-    """So that a release that has it is whole: role agent looks for nothing else."""
-    assert [path for path, _ in entries(bench.build())][-1] == "bin/pinna"
+def test_archives_belong_to_root_and_say_when_they_are_whole(bench: Bench) -> None:
+    """Role agent looks for nothing but what is unpacked last."""
+    release = bench.build()
+    for key, last in (("archive", "bin/pinna"), ("wheels_archive", "complete")):
+        found = list(entries(release, key))
+        assert found[-1][0] == last
+        assert {(entry.uid, entry.gid, entry.mtime) for _, entry in found} == {(0, 0, 315532800)}
+        programs = {path for path, entry in found if entry.isreg() and entry.mode == 0o755}
+        assert programs == ({"bin/pinna"} if key == "archive" else set())
 
 
-def test_what_only_building_needs_stays_here(bench: Bench) -> None:
-    paths = [path for path, _ in entries(bench.build())]
-    assert not [path for path in paths if "setuptools" in path or path.endswith((".pyc", "RECORD"))]
+def test_nothing_of_this_machine_goes_along(bench: Bench) -> None:
+    release = bench.build()
+    paths = [path for key in ("archive", "wheels_archive") for path, _ in entries(release, key)]
+    assert not [path for path in paths if path.endswith((".pyc", "RECORD", "direct_url.json"))]
 
 
 def test_a_release_is_built_once(bench: Bench) -> None:
@@ -146,11 +147,13 @@ def test_a_release_is_built_once(bench: Bench) -> None:
 
 
 def test_equal_inputs_give_equal_bytes(bench: Bench) -> None:
-    archive = Path(bench.build()["archive"])
-    before = archive.read_bytes()
-    archive.unlink()
+    release = bench.build()
+    archives = [Path(release[key]) for key in ("archive", "wheels_archive")]
+    before = [archive.read_bytes() for archive in archives]
+    for archive in archives:
+        archive.unlink()
     assert bench.build()["built"]
-    assert archive.read_bytes() == before
+    assert [archive.read_bytes() for archive in archives] == before
 
 
 def test_two_at_a_time_build_it_once(bench: Bench) -> None:
@@ -158,24 +161,29 @@ def test_two_at_a_time_build_it_once(bench: Bench) -> None:
     assert sorted(answer["built"] for answer in answers) == [False, True]
 
 
-def test_another_source_lock_or_target_is_another_release(bench: Bench) -> None:
-    (bench.wheels / "native-1.0-cp311-cp311-manylinux2014_x86_64.whl").write_bytes(
-        (bench.wheels / "native-1.0-cp313-cp313-manylinux_2_28_aarch64.whl").read_bytes()
-    )
-    names = [bench.build()["name"]]
-    names.append(bench.build(machine="x86_64", python="3.11")["name"])
+def test_releases_with_the_same_locks_share_their_wheels(bench: Bench) -> None:
+    first = bench.build()
     (bench.package / "cli.py").write_text("def main() -> int:\n    return 1\n")
-    names.append(bench.build()["name"])
-    bench.lock.write_text(bench.lock.read_text().replace("# via pinna", "# via agent"))
-    names.append(bench.build()["name"])
-    assert len(set(names)) == 4
+    second = bench.build()
+    bench.lock.write_text(bench.lock.read_text().partition("choosy")[0])
+    third = bench.build()
+    assert len({release["name"] for release in (first, second, third)}) == 3
+    assert first["wheels"] == second["wheels"] != third["wheels"]
+
+
+def test_another_target_is_another_release(bench: Bench) -> None:
+    line = wheel(bench.wheels, "native", "1.0", "cp311-cp311-manylinux2014_x86_64")
+    bench.lock.write_text(bench.lock.read_text().replace("    --hash", f"    {line} \\\n    --hash", 1))
+    first, second = bench.build(), bench.build(machine="x86_64", python="3.11")
+    assert first["name"] != second["name"]
+    assert first["wheels"] != second["wheels"]
 
 
 @pytest.mark.parametrize(("python", "chosen"), [("3.11", "1.0"), ("3.13", "2.0")])
 def test_markers_are_judged_for_the_target(bench: Bench, python: str, chosen: str) -> None:
     bench.lock.write_text("".join(bench.lock.read_text().partition("choosy")[1:]))
-    release = bench.build(python=python)
-    assert read(release, f"lib/python{python}/site-packages/choosy.py") == f"version = {chosen!r}\n"
+    names = [path for path, _ in entries(bench.build(python=python), "wheels_archive")]
+    assert f"choosy-{chosen}.dist-info/METADATA" in names
 
 
 def test_old_archives_leave_the_cache(bench: Bench) -> None:
@@ -185,8 +193,9 @@ def test_old_archives_leave_the_cache(bench: Bench) -> None:
         path.touch()
         os.utime(path, (day, day))
     release = bench.build()
+    new = {Path(release[key]).name for key in ("archive", "wheels_archive")}
     kept = {path.name for path in bench.cache.glob("*.tar.gz")}
-    assert kept == {f"7.0-{day}.tar.gz" for day in range(3, 10)} | {Path(release["archive"]).name}
+    assert kept == {f"7.0-{day}.tar.gz" for day in range(4, 10)} | new
 
 
 def test_a_wheel_that_is_not_the_locked_one_is_refused(bench: Bench) -> None:
@@ -196,7 +205,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(bench: Bench) -> None:
     said = bench.refusal()
     assert "could not install what requirements.lock names" in said
     assert not list(bench.cache.glob("*.tar.gz"))
-    assert not list(bench.cache.glob("building-*"))
+    assert not list(bench.cache.glob("*.part"))
 
 
 @pytest.mark.parametrize(
@@ -219,3 +228,33 @@ def test_what_is_no_checkout_is_refused(bench: Bench) -> None:
 def test_the_program_explains_itself() -> None:
     done = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
     assert "build_release.py --source CHECKOUT --machine aarch64 --python 3.13" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "left"),
+    [
+        (3, ["e", "d"], "cde"),
+        (3, ["e", "a"], "ade"),
+        (2, ["a", "b"], "ab"),
+        (9, ["e", ""], "abcde"),
+    ],
+)
+def test_the_oldest_releases_make_room(tmp_path: Path, number: int, named: list[str], left: str) -> None:
+    """And the wheels of a and b, which are the same, stay as long as one of the two."""
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    before = 0
+    for name in "abcde":
+        release, wheels = tmp_path / "releases" / name, "ab" if name in "ab" else name
+        (tmp_path / "wheels" / wheels).mkdir(parents=True, exist_ok=True)
+        release.mkdir(parents=True)
+        (release / "wheels").symlink_to(f"../../wheels/{wheels}")
+        while release.stat().st_ctime_ns <= before:  # a file system's clock ticks in milliseconds
+            release.touch()
+        before = release.stat().st_ctime_ns
+    subprocess.run(
+        [sys.executable, "-c", variables["_agent_prune"], tmp_path, str(number), *named], check=True
+    )
+    assert {path.name for path in (tmp_path / "releases").iterdir()} == set(left)
+    assert {path.name for path in (tmp_path / "wheels").iterdir()} == {
+        "ab" if name in "ab" else name for name in left
+    }

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Build a release of the agent on this machine, for another one: an archive that only needs unpacking.
+"""Build a release of the agent on this machine, for another one: archives that only need unpacking.
 
     build_release.py --source CHECKOUT --machine aarch64 --python 3.13
-    {"archive": "~/.cache/pinna/releases/0.1.0-1a2b3c4d.tar.gz", "built": true, "name": "0.1.0-1a2b3c4d"}
+    {"archive": "~/.cache/pinna/releases/0.1.0-1a2b3c4d.tar.gz", "built": true, "name": "0.1.0-1a2b3c4d",
+     "wheels": "5e6f7a8b", "wheels_archive": "~/.cache/pinna/releases/wheels-5e6f7a8b.tar.gz"}
 
-The archive holds one folder, NAME, a virtual environment for /opt/pinna/releases/NAME: the wheels that
-requirements.lock pins by hash, Pinna itself, and bin/pinna, which is the last to be unpacked. Nothing is
-compiled. NAME is the version and a hash of all that goes in, so what is there already is not built again.
+One archive holds the wheels that requirements.lock pins by hash: a folder for /opt/pinna/wheels. The other
+holds Pinna, in a virtual environment that refers to them: a folder for /opt/pinna/releases. What is unpacked
+last (`complete`, `bin/pinna`) tells that all of it is there. Nothing is compiled. The names are hashes of all
+that goes in: what is there already is not built again, and releases with the same locks share their wheels.
 """
 
 from __future__ import annotations
@@ -25,22 +27,24 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-RELEASES: Final = "/opt/pinna/releases"
+ROOT: Final = "/opt/pinna"
 MACHINES: Final = ("aarch64", "x86_64")
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 GLIBC: Final = range(17, 37)
 """Minor versions of glibc 2 whose wheels run on Debian 12, which has 2.36 (PEP 600)."""
 
+ONLY_TO_BUILD: Final = ("setuptools",)
+"""Is in the lock for development installs."""
+
 KEPT: Final = 8
-"""Archives that stay in the cache; one has about 60 MB."""
+"""Archives that stay in the cache; wheels have about 60 MB."""
 
 LONG_AGO: Final = 315532800
-"""1980, where zip archives begin: equal inputs give equal archives."""
+"""1980: equal inputs give equal archives."""
 
 
 class BuildError(Exception):
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build(source: Path, machine: str, python: str, cache: Path) -> dict[str, Any]:
-    """The release's `name`, its `archive`, and whether it had to be `built`. One builds at a time."""
+    """Names and archives of a release and its wheels; whether one was `built`. One builds at a time."""
     if machine not in MACHINES:
         raise BuildError(
             f"there are no wheels for {machine}: install a 64-bit system ({', '.join(MACHINES)})"
@@ -78,80 +82,51 @@ def build(source: Path, machine: str, python: str, cache: Path) -> dict[str, Any
         if not (source / needed).is_file():
             raise BuildError(f"{source} is no checkout of Pinna: it has no {needed}")
     version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
+    requirements = locked(source / "requirements.lock", machine, python)
+    wheels = fingerprint([machine, python, requirements])
+    name = f"{version}-{fingerprint([wheels, *contents(source)])}"
+    archive, wheels_archive = cache / f"{name}.tar.gz", cache / f"wheels-{wheels}.tar.gz"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
+    with (cache / ".lock").open("w") as lock, tempfile.TemporaryDirectory(prefix="pinna-") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        name = f"{version}-{fingerprint(source, machine, python)}"
-        archive = cache / f"{name}.tar.gz"
-        found = archive.exists()
-        if found:
-            archive.touch()
-        else:
-            with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as folder:
-                part = assemble(source, name, machine, python, Path(folder))
-                part.replace(archive)
+        missing = [path for path in (archive, wheels_archive) if not path.exists()]
+        if wheels_archive in missing:
+            tree = Path(folder) / wheels
+            install_wheels(tree, requirements, machine, python)
+            pack(tree, wheels_archive, last=tree / "complete")
+        if archive in missing:
+            tree = Path(folder) / name
+            lay_out(tree, source, version, python, wheels)
+            pack(tree, archive, last=tree / "bin" / "pinna")
+        for path in (archive, wheels_archive):
+            path.touch()
         for old in sorted(cache.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             old.unlink()
-    return {"name": name, "archive": str(archive), "built": not found}
+    return {
+        "name": name,
+        "archive": str(archive),
+        "wheels": wheels,
+        "wheels_archive": str(wheels_archive),
+        "built": bool(missing),
+    }
 
 
-def inputs(source: Path) -> Iterator[Path]:
-    """All files of a checkout that a release depends on, relative to it, in a stable order."""
-    yield from map(Path, ("LICENSE", "pyproject.toml", "requirements.lock"))
-    package = source / "agent" / "pinna"
-    for path in sorted(package.rglob("*")):
+def modules(source: Path) -> Iterator[Path]:
+    """The files of the package, in a stable order."""
+    for path in sorted((source / "agent" / "pinna").rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            yield path.relative_to(source)
+            yield path
 
 
-def fingerprint(source: Path, machine: str, python: str) -> str:
-    """Eight hexadecimal digits over what goes in: sources, locks, the target, and this program."""
-    digest = hashlib.sha256(f"{machine} {python}".encode())
-    digest.update(Path(__file__).read_bytes())
-    for path in inputs(source):
-        content = (source / path).read_bytes()
-        digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:8]
+def contents(source: Path) -> Iterator[str]:
+    for path in modules(source):
+        yield path.relative_to(source).as_posix()
+        yield hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def assemble(source: Path, name: str, machine: str, python: str, folder: Path) -> Path:
-    """Make the release in `folder`; the path of its archive."""
-    tree = folder / name
-    packages = tree / "lib" / f"python{python}" / "site-packages"
-    packages.mkdir(parents=True)
-    requirements = folder / "requirements.txt"
-    requirements.write_text(locked(source / "requirements.lock", machine, python))
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(GLIBC)] + [f"manylinux2014_{machine}"]
-    pip(
-        "install",
-        *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile"),
-        # Of pip's own Python; the lock's markers and the wheels' tags have been matched to the target's.
-        "--ignore-requires-python",
-        *("--implementation", "cp", "--python-version", python),
-        *(word for platform in platforms for word in ("--platform", platform)),
-        *("--target", str(packages), "-r", str(requirements)),
-        what="install what requirements.lock names",
-    )
-    shutil.rmtree(packages / "bin", ignore_errors=True)  # scripts for this machine's Python
-    with zipfile.ZipFile(wheel(source, packages, folder)) as ours:
-        ours.extractall(packages)  # noqa: S202  (we have just made it)
-    for tool in ("setuptools*", "_distutils_hack", "distutils-precedence.pth"):  # it has done its work
-        for path in packages.glob(tool):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for record in packages.glob("*.dist-info/RECORD"):  # names the scripts, which differ
-        record.unlink()
-
-    (tree / "pyvenv.cfg").write_text(
-        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
-    )
-    (tree / "bin").mkdir()
-    (tree / "bin" / "python3").symlink_to(f"/usr/bin/python{python}")
-    (tree / "bin" / "pinna").write_text(
-        f"#!{RELEASES}/{name}/bin/python3\nfrom pinna.cli import main\n\nraise SystemExit(main())\n"
-    )
-    archive = folder / "archive.tar.gz"
-    pack(tree, archive, last=tree / "bin" / "pinna")
-    return archive
+def fingerprint(parts: Iterable[str]) -> str:
+    """Eight hexadecimal digits over what goes in, and over this program."""
+    return hashlib.sha256("\0".join([Path(__file__).read_text(), *parts]).encode()).hexdigest()[:8]
 
 
 def locked(lock: Path, machine: str, python: str) -> str:
@@ -167,51 +142,73 @@ def locked(lock: Path, machine: str, python: str) -> str:
         "python_version": python,
         "sys_platform": "linux",
     }
-    lines, wanted = [], True
+    lines, wanted = [], False
     for line in lock.read_text().splitlines():
-        if requirement := re.fullmatch(r"([^\s#;]+)(?:\s*;\s*(.+?))?\s*\\", line):
-            pinned, marker = requirement.groups()
-            wanted = marker is None or Marker(marker).evaluate(target)
-            line = f"{pinned} \\"  # noqa: PLW2901  (the same line, without its marker)
-        if wanted:
+        if requirement := re.fullmatch(r"(([^\s#;=]+)==[^\s;]+)(?:\s*;\s*(.+?))?\s*\\", line):
+            pinned, name, marker = requirement.groups()
+            wanted = name not in ONLY_TO_BUILD and (marker is None or Marker(marker).evaluate(target))
+            if wanted:
+                lines.append(f"{pinned} \\")
+        elif wanted and line.startswith("    --hash="):
             lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def wheel(source: Path, packages: Path, folder: Path) -> Path:
-    """Pinna's own wheel, built from a copy, by the locked setuptools, which `packages` has."""
-    copy = folder / "source"
-    for path in inputs(source):
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / path, copy / path)
-    (copy / "README.md").touch()  # pyproject.toml names it; readers are elsewhere
-    pip(
-        "wheel",
-        *("--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir"),
-        *("--wheel-dir", str(folder), str(copy)),
-        what="build Pinna's wheel",
-        environment={"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    (built,) = folder.glob("pinna-*.whl")
-    return built
-
-
-def pip(verb: str, *arguments: str, what: str, environment: dict[str, str] | None = None) -> None:
-    command = [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(  # noqa: S603  (our own Python and arguments)
-        command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
+def install_wheels(tree: Path, requirements: str, machine: str, python: str) -> None:
+    """What `requirements` pin, for the target, in `tree`, as pip would install it there."""
+    tree.mkdir()
+    with tempfile.NamedTemporaryFile("w", prefix="pinna-", suffix=".txt") as file:
+        file.write(requirements)
+        file.flush()
+        platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(GLIBC)]
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile"),
+            # That is pip's own Python; the lock's markers and the wheels' tags are matched to the target's.
+            "--ignore-requires-python",
+            *("--implementation", "cp", "--python-version", python),
+            *(word for name in (*platforms, f"manylinux2014_{machine}") for word in ("--platform", name)),
+            *("--target", str(tree), "-r", file.name),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR")] or said
-        raise BuildError(f"pip could not {what}: {'; '.join(errors[-3:])}")
+        raise BuildError(f"pip could not install what requirements.lock names: {'; '.join(errors[-3:])}")
+    shutil.rmtree(tree / "bin", ignore_errors=True)  # scripts for this machine's Python
+    for record in tree.glob("*.dist-info/RECORD"):  # names the scripts, which differ
+        record.unlink()
+    (tree / "complete").touch()
+
+
+def lay_out(tree: Path, source: Path, version: str, python: str, wheels: str) -> None:
+    """A virtual environment, as `python -m venv` would make it, with Pinna's modules."""
+    packages = tree / "lib" / f"python{python}" / "site-packages"
+    for path in modules(source):
+        copy = packages / path.relative_to(source / "agent")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    info = packages / f"pinna-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pinna\nVersion: {version}\n")
+    (packages / "wheels.pth").write_text(f"{ROOT}/wheels/{wheels}\n")
+    (tree / "wheels").symlink_to(f"../../wheels/{wheels}")
+    (tree / "pyvenv.cfg").write_text(
+        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    )
+    (tree / "bin").mkdir()
+    (tree / "bin" / "python3").symlink_to(f"/usr/bin/python{python}")
+    (tree / "bin" / "pinna").write_text(
+        f"#!{ROOT}/releases/{tree.name}/bin/python3\nfrom pinna.cli import main\n\nraise SystemExit(main())\n"
+    )
 
 
 def pack(tree: Path, archive: Path, last: Path) -> None:
     """`tree` as a gzipped tar, sorted but for `last`, of root, of 1980: equal trees give equal bytes."""
     paths = sorted((tree, *tree.rglob("*")), key=lambda path: (path == last, path.as_posix()))
+    part = archive.with_suffix(".part")
     with (
-        archive.open("wb") as raw,
+        part.open("wb") as raw,
         gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
     ):
@@ -223,6 +220,7 @@ def pack(tree: Path, archive: Path, last: Path) -> None:
             entry.mode = 0o755 if path.is_dir() or path.parent == tree / "bin" else 0o644
             content = path.read_bytes() if entry.isreg() else b""
             tar.addfile(entry, io.BytesIO(content) if content else None)
+    part.replace(archive)
 
 
 if __name__ == "__main__":
