@@ -23,8 +23,11 @@ from pinna.errors import DeviceError
 from pinna.frame import SAMPLE_RATE, Frame, Samples
 from pinna.metrics import Window
 
-FIRST_BLOCK_SECONDS = 5.0
-"""A sound server may take its time to start a stream (PulseAudio: up to 2 s)."""
+START_SECONDS = 5.0
+"""A sound server may take its time to start a stream (PulseAudio: up to 2 s, often after a first block)."""
+
+START_BLOCKS = 50
+"""A stream that has delivered so many has started."""
 
 STALL_SECONDS = 1.0
 """No block for so long means the card is gone, whatever PortAudio believes."""
@@ -54,13 +57,14 @@ def live(
     near_converter = Converter(form.rate, SAMPLE_RATE)
     far_converter = Converter(form.rate, SAMPLE_RATE)
     before: Note | None = None
-    patience = FIRST_BLOCK_SECONDS
+    start = stats.frames
     last = time.monotonic()
     try:
         while not stop.is_set():
             try:
                 stream.waiting.get(timeout=0.1)
             except queue.Empty:
+                patience = STALL_SECONDS if stats.frames - start >= START_BLOCKS else START_SECONDS
                 if stream.ended.is_set() or time.monotonic() - last > patience:
                     raise DeviceError(
                         "the sound device stopped delivering sound",
@@ -71,7 +75,7 @@ def live(
             if taken is None:
                 continue
             blocks, note = taken
-            last, patience = time.monotonic(), STALL_SECONDS
+            last = time.monotonic()
             began = time.perf_counter()
             if before is not None and (note.sequence, note.xruns) != (before.sequence + 1, before.xruns):
                 stats.discontinuities += 1

@@ -14,6 +14,7 @@ from pinna.audio.dsp import DspStats, live
 from pinna.audio.duplex import CaptureStats, DuplexStream, device_opens
 from pinna.audio.playback import PlaybackQueue
 from pinna.config import AudioConfig
+from pinna.errors import DeviceError
 from pinna.flow.bridge import Bridge
 from pinna.frame import FRAME_MS, Frame
 
@@ -52,6 +53,7 @@ class AudioEngine:
         self._streaming = streaming
         self._silent = True
         self._last_frame_at = 0.0
+        self._thread: threading.Thread | None = None
 
     @property
     def echo(self) -> EchoState | None:
@@ -67,6 +69,11 @@ class AudioEngine:
 
     async def run(self) -> None:
         """Stream until the device fails. Raises DeviceError, PortAudioMissingError, EchoCancellerError."""
+        if self._thread is not None and self._thread.is_alive():
+            raise DeviceError(
+                "the sound system does not give the lost device back",
+                hint="Start the sound server (PulseAudio, PipeWire) again; if that does not help, the agent",
+            )
         if self._canceller is None:
             self._canceller = self._make_canceller()
         loop = asyncio.get_running_loop()
@@ -82,22 +89,27 @@ class AudioEngine:
             else:
                 over.set_exception(error)
 
-        def body() -> None:
-            error: Exception | None = None
-            try:
-                self._stream(bridge, stop)
-            except Exception as caught:  # noqa: BLE001 - not swallowed: raised again from `run`
-                error = caught
+        def tell(error: Exception | None) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish, error)
 
-        thread = threading.Thread(target=body, name="pinna-dsp", daemon=True)
+        def body() -> None:
+            error: Exception | None = None
+            try:
+                self._stream(bridge, stop, tell)
+            except Exception as caught:  # noqa: BLE001 - not swallowed: raised again from `run`
+                error = caught
+            tell(error)
+
+        thread = self._thread = threading.Thread(target=body, name="pinna-dsp", daemon=True)
         thread.start()
         try:
             await asyncio.shield(over)
         finally:
             stop.set()
             await asyncio.to_thread(thread.join, JOIN_SECONDS)
+            if thread.is_alive():
+                portaudio.abandon()
             self.format, self._silent = None, True
             self.bridge_dropped += bridge.dropped
             if over.done() and not over.cancelled():
@@ -109,8 +121,10 @@ class AudioEngine:
             self._canceller.close()
             self._canceller = None
 
-    def _stream(self, bridge: Bridge[Frame], stop: threading.Event) -> None:
-        """Open, live, close: the DSP thread's whole life."""
+    def _stream(
+        self, bridge: Bridge[Frame], stop: threading.Event, tell: Callable[[Exception], None]
+    ) -> None:
+        """Open, live, close: the DSP thread's whole life. A loss is told before closing, which may hang."""
         assert self._canceller is not None
         sounddevice = portaudio.refresh()
         cards = list_cards(sounddevice)
@@ -128,5 +142,8 @@ class AudioEngine:
             self.streams += 1
             self.format = form
             live(stream, form, self._canceller, bridge.post, stop, self.dsp)
+        except Exception as error:
+            tell(error)
+            raise
         finally:
             stream.close()

@@ -6,6 +6,7 @@ it only after terminate + initialise. All calls here block; the event loop makes
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import ctypes.util
@@ -57,6 +58,11 @@ def refresh() -> ModuleType:
             hint="Look for a mistake in /etc/asound.conf or ~/.asoundrc: `aplay -L` names the line",
         ) from error
     return sounddevice
+
+
+def abandon() -> None:
+    """Let the process end without PortAudio: a stream that cannot be closed would hold it up for ever."""
+    atexit.unregister(load()._exit_handler)
 
 
 def _evidence() -> str:
