@@ -204,16 +204,24 @@ class Receiver:
 async def close(connection: aiortc.RTCPeerConnection) -> None:
     """Close it for good, at whatever moment.
 
-    Closed amid its connectivity checks, aiortc's ICE transport finishes them nevertheless, and leaves a task
-    that asks for the peer's consent for ever. Its state tells when: it is no longer `closed`.
+    aiortc goes on connecting while it closes. Closed amid its connectivity checks, its ICE transport
+    finishes them nevertheless, and leaves a task that asks for the peer's consent for ever; its state tells
+    when: it is no longer `closed`. And a DTLS handshake that ends after sender and receiver were stopped
+    starts them.
     """
-    transports = {each.receiver.transport.transport for each in connection.getTransceivers()}
-    checking = [transport for transport in transports if transport.state == "checking"]
+    transceivers = connection.getTransceivers()
+    checking = {
+        ice for each in transceivers if (ice := each.receiver.transport.transport).state == "checking"
+    }
     await connection.close()
-    for transport in checking:
-        while transport.state == "closed":  # noqa: ASYNC110 -- it has dropped its listeners by now
+    for ice in checking:
+        while ice.state == "closed":  # noqa: ASYNC110 -- it has dropped its listeners by now
             await asyncio.sleep(0.005)
-        await transport.stop()
+        await ice.stop()
+    for each in transceivers:
+        while each.receiver.transport.state == "connecting":  # noqa: ASYNC110 -- as above; its ICE is closed
+            await asyncio.sleep(0.005)
+        await each.stop()
 
 
 def shorten(samples: Samples) -> Samples:
