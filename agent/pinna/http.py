@@ -129,7 +129,8 @@ def _finite(value: object) -> object:
 
 def _cannot_listen(config: HttpConfig, error: OSError) -> PortInUseError:
     where = f"{config.host}:{config.port}"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    # Python 3.13.0 tries each address that a name has, and then gives no errno.
+    if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, None):
         return PortInUseError(
             f"http.host {config.host!r} is no address of this machine",
             hint="Set http.host to 127.0.0.1, or to an address that `ip address` lists",
