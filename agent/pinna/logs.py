@@ -7,9 +7,11 @@ aiortc say through `logging`, from WARNING up. Secrets are masked on the way out
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import TextIO
 
 import structlog
@@ -29,7 +31,7 @@ _SECRET_TEXT = (
 
 def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     """Set up both worlds anew; `stream` is standard error unless given. May be called again."""
-    out = sys.stderr if stream is None else stream
+    out = _standard_error() if stream is None else stream
     console = config.format == "console" or (config.format == "auto" and _is_terminal(out))
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -100,6 +102,22 @@ def _console(*, colors: bool) -> Processor:
         sort_keys=False,
         exception_formatter=structlog.dev.plain_traceback,
     )
+
+
+def _standard_error() -> TextIO:
+    """A way of our own to standard error: sounddevice closes descriptor 2 to all while PortAudio starts.
+
+    That takes a second or two, each time a card is looked for, and what is logged meanwhile would be lost.
+    """
+    try:
+        return _copy_of_standard_error() if sys.stderr.fileno() == 2 else sys.stderr
+    except (OSError, ValueError, AttributeError):  # closed, replaced, or None
+        return sys.stderr
+
+
+@cache
+def _copy_of_standard_error() -> TextIO:
+    return os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
 
 
 def _is_terminal(stream: TextIO) -> bool:

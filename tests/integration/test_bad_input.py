@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.programs import agent, hub
 from tests.support.waiting import eventually
@@ -48,8 +49,11 @@ def assert_told(result: tuple[int, str], code: int, *words: str) -> None:
 
 
 @contextlib.contextmanager
-def answering(status: int, body: bytes, kind: str = "text/html") -> Iterator[str]:
-    """An HTTP server that says the same to everyone; yields its address."""
+def answering(
+    status: int, body: bytes, kind: str = "text/html", *, pause_seconds: float = 0.0
+) -> Iterator[str]:
+    """An HTTP server that says the same to everyone, byte by byte if it pauses; yields its address."""
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -58,7 +62,11 @@ def answering(status: int, body: bytes, kind: str = "text/html") -> Iterator[str
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # nobody need listen to the end
+                for part in (body,) if not pause_seconds else map(bytes, zip(body, strict=True)):
+                    self.wfile.write(part)
+                    if over.wait(pause_seconds):
+                        return
 
         do_GET = do_POST  # noqa: N815  (http.server's name)
 
@@ -71,6 +79,7 @@ def answering(status: int, body: bytes, kind: str = "text/html") -> Iterator[str
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
+            over.set()
             server.shutdown()
             thread.join()
 
@@ -197,6 +206,36 @@ def test_as_a_service_it_stays_and_says_what_is_wrong(sound: VirtualSound, tmp_p
         )
         assert "SH-04" in audio["reason"]
         assert device.status() == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "pause_seconds", "told"),
+    [(bytes(20_000_000), 0.0, "is longer than 256 KiB"), (b" " * 100_000, 0.05, "does not end within 10 s")],
+    ids=["20 MB", "dripping"],
+)
+def test_an_answer_without_end_is_told_and_the_next_hub_is_used(
+    sound: VirtualSound, tmp_path: Path, body: bytes, pause_seconds: float, told: str
+) -> None:
+    with contextlib.ExitStack() as stranger:
+        url = stranger.enter_context(answering(200, body, "application/json", pause_seconds=pause_seconds))
+        with agent(sound, tmp_path, url, "--service") as device:
+            eventually(lambda: device.health()["audio"]["frames_captured"], what="the microphone works")
+            process = psutil.Process(device.program.process.pid)
+            memory = process.memory_info().rss
+            eventually(lambda: device.health()["connection_failures"] >= 2, 40, what="it tries again")
+            health = device.health()
+            assert f"the answer of {url} {told}" in health["components"]["link"]["reason"]
+            assert "hub.url" in health["components"]["link"]["hint"]
+            assert health["components"]["audio"]["state"] == "ok"
+            captured = health["audio"]["frames_captured"]
+            eventually(lambda: device.health()["audio"]["frames_captured"] > captured, what="it goes on")
+            assert process.memory_info().rss < memory + 10_000_000
+            failures = [e for e in device.program.events("component.failed") if e["component"] == "link"]
+            assert len(failures) == 1, "told once"
+            stranger.close()
+            with hub(sound, tmp_path, "listen", port=int(url.rpartition(":")[2])):
+                device.wait_connected()
+            assert "Traceback" not in device.program.said()
 
 
 def test_a_hub_that_comes_later_is_waited_for(sound: VirtualSound, tmp_path: Path) -> None:
