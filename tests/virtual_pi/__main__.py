@@ -1,22 +1,27 @@
 """`python -m tests.virtual_pi`: a booted virtual Pi with a microphone that speaks, until Ctrl-C.
 
-`--server` runs the microphone alone, for a real Pi to attach over the network (docs/virtual-pi.md).
+It answers where inventory.ini looks for it, so the playbooks run on it as they are. `--server` runs the
+microphone alone, for a real Pi to attach over the network (docs/virtual-pi.md).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import secrets
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.virtual_pi.acoustics import Source, tone, wav
 from tests.virtual_pi.base import base
 from tests.virtual_pi.boards import Raspi3b, Virt
+from tests.virtual_pi.container_base import container_base
 from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.machine import Machine
 from tests.virtual_pi.plug import attach, wait_gone
@@ -24,6 +29,7 @@ from tests.virtual_pi.progress import say, step
 from tests.virtual_pi.server import UsbipServer
 from tests.virtual_pi.sh04 import Sh04
 
+_FOUND_BY_INVENTORY = Path(__file__).parents[2] / "build/pi"
 _TEXT = "This is the virtual microphone of your virtual Raspberry Pi. I say this again and again."
 
 
@@ -33,6 +39,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of the virt board")
     parser.add_argument(
         "--wav", type=Path, help="what the microphone hears, over and over, instead of a voice"
+    )
+    parser.add_argument(
+        "--ssh-port", type=int, default=2222, metavar="N", help="2222 as in inventory.ini; 0 is any free one"
     )
     parser.add_argument("--server", metavar="ADDRESS", help="only serve the microphone, on this address")
     parser.add_argument("--port", type=int, default=3240, help="of --server; 3240 is USB/IP's own")
@@ -56,8 +65,34 @@ def serve(device: Sh04, address: str, port: int) -> None:
         signal.pause()
 
 
-def run(board: Virt | Raspi3b, device: Sh04) -> None:
-    with UsbipServer() as server, Machine(base(), board) as pi:
+@contextlib.contextmanager
+def found_by_inventory(pi: Machine) -> Iterator[None]:
+    """Links to what inventory.ini names: keys for the Pi and its hub, an image that needs no registry."""
+    token = pi.folder / "hub-token"
+    token.touch(0o600)
+    token.write_text(secrets.token_urlsafe())
+    links = {"key": pi.key, "hub-token": token, "container.tar.gz": container_base()}
+    _FOUND_BY_INVENTORY.mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        (_FOUND_BY_INVENTORY / name).unlink(missing_ok=True)
+        (_FOUND_BY_INVENTORY / name).symlink_to(target)
+    try:
+        yield
+    finally:
+        for name, target in links.items():
+            link = _FOUND_BY_INVENTORY / name
+            if link.is_symlink() and link.readlink() == target:  # else it is another one's by now
+                link.unlink()
+        with contextlib.suppress(OSError):
+            _FOUND_BY_INVENTORY.rmdir()
+
+
+def run(board: Virt | Raspi3b, device: Sh04, ssh_port: int) -> None:
+    with (
+        UsbipServer() as server,
+        Machine(base(), board, ssh_port=ssh_port) as pi,
+        found_by_inventory(pi),
+    ):
         with step("booting"):
             pi.start()
             pi.wait_ssh(600)
@@ -66,6 +101,9 @@ def run(board: Virt | Raspi3b, device: Sh04) -> None:
             _, card = attach(pi, server, busid)
         print(f"\nA shell on the Pi:\n\n    {shlex.join(pi.ssh_command())}\n")
         print("There, for example:  arecord -l;  arecord -D hw:SH04 -f S16_LE -r 48000 -d 5 /tmp/voice.wav\n")
+        print("To make an appliance of it, in two other terminals here:\n")
+        print("    .venv/bin/pinna hub --token-file build/pi/hub-token")
+        print("    .venv/bin/ansible-playbook -i inventory.ini ansible/site.yml\n")
         print("Here:  u + Enter unplugs,  p + Enter plugs in again,  r + Enter cuts the power and boots;")
         print("Ctrl-C ends it all and removes every trace.\n", flush=True)
         plugged = True
@@ -101,7 +139,7 @@ def main() -> int:
         if options.server:
             serve(device, options.server, options.port)
         else:
-            run(Virt(options.memory) if options.board == "virt" else Raspi3b(), device)
+            run(Virt(options.memory) if options.board == "virt" else Raspi3b(), device, options.ssh_port)
     except KeyboardInterrupt:
         say("ended")
     except VirtualPiError as error:

@@ -57,7 +57,7 @@ def descendants(parent: int) -> set[int]:
 
 
 def test_a_person_boots_it_unplugs_and_plugs_and_leaves_no_trace() -> None:
-    with Terminal(sys.executable, "-m", "tests.virtual_pi") as terminal:
+    with Terminal(sys.executable, "-m", "tests.virtual_pi", "--ssh-port", "0") as terminal:
         shell = shlex.split(terminal.read_until(r"A shell on the Pi:\s+(ssh .*root@127\.0\.0\.1)\r", 600)[1])
         terminal.read_until("Ctrl-C ends it all", 10)
         folder = Path(shell[shell.index("-i") + 1]).parent
