@@ -11,7 +11,8 @@ demo:  ## a microphone streamed to a hub and back, on this machine, without a so
 	@.venv/bin/pinna demo
 
 test: lint  ## lint, unit, contract and integration tests
-	@.venv/bin/pytest tests/unit tests/contract tests/ansible tests/integration
+	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
+	@.venv/bin/pytest tests/integration
 
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
 	@agent/bootstrap control

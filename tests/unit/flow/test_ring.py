@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 from hypothesis import given
@@ -63,7 +64,7 @@ def test_two_threads_lose_and_repeat_nothing() -> None:
     def write() -> None:
         for number in range(count):
             while not ring.put(block(number % 30_000, 64), note=number):
-                pass
+                time.sleep(0)  # let the other have the interpreter now, not after its 5 ms
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -71,5 +72,7 @@ def test_two_threads_lose_and_repeat_nothing() -> None:
         if (taken := ring.get()) is not None:
             assert (taken[0] == taken[1] % 30_000).all()
             seen.append(taken[1])
+        else:
+            time.sleep(0)
     writer.join()
     assert seen == list(range(count))
