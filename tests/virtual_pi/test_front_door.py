@@ -20,6 +20,7 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self.child, self._side = pty.fork()
         if self.child == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore it
             os.execv(command[0], command)
         self.said = ""
 
@@ -46,7 +47,7 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         if self.child:  # a test failed half-way
-            os.kill(self.child, signal.SIGINT)
+            os.kill(self.child, signal.SIGTERM)
             self.exit_code()
         os.close(self._side)
 
