@@ -1,0 +1,135 @@
+"""All hosts are examined at once, each in a thread of its own; the tests then only judge what was seen."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.target.contact import Contact, Unreachable
+from tests.target.hub import Hub, HubSilent
+
+FOUND, REPLUGGED, REBOOTED = "found", "replugged", "rebooted"
+STAGES = (FOUND, REPLUGGED, REBOOTED)
+"""A host as it was found, and after each disruption; each stage is examined and judged in full."""
+
+AT_ONCE = 16
+REBOOT_SECONDS = 600
+
+Answer = dict[str, Any]
+
+
+@dataclass
+class Seen:
+    """One host at one stage. What was not asked for, or could not be had, is empty; `trouble` says why."""
+
+    facts: Answer
+    disruption: Answer = field(default_factory=dict)
+    sound: Answer = field(default_factory=dict)
+    container: Answer = field(default_factory=dict)
+    hub: tuple[Answer, Answer] | None = None
+    trouble: dict[str, str] = field(default_factory=dict)
+
+
+class Examination:
+    """Of a fleet. `parts` are what the tests ask for beyond facts: sound, container, hub."""
+
+    def __init__(
+        self, contacts: Iterable[Contact], stages: Iterable[str], parts: set[str], hub: Hub | None
+    ) -> None:
+        self._contacts = list(contacts)
+        self._parts = parts
+        self._hub = hub
+        self._results: dict[tuple[str, str], Future[Seen]] = {
+            (contact.name, stage): Future() for contact in self._contacts for stage in stages
+        }
+        self._pool = ThreadPoolExecutor(AT_ONCE, "examination")
+
+    def begin(self) -> None:
+        for contact in self._contacts:
+            self._pool.submit(self._host, contact)
+
+    def end(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for contact in self._contacts:
+            contact.hang_up()
+
+    def seen(self, name: str, stage: str) -> Seen:
+        """Of one host; waits for it. Raises Unreachable."""
+        return self._results[name, stage].result()
+
+    def _host(self, contact: Contact) -> None:
+        for (name, stage), result in self._results.items():
+            if name == contact.name:
+                try:
+                    result.set_result(self._stage(contact, stage))
+                except BaseException as error:  # noqa: BLE001  (the test that waits for it raises it)
+                    result.set_exception(error)
+
+    def _stage(self, contact: Contact, stage: str) -> Seen:
+        disruption = self._disrupt(contact, stage)
+        seen = Seen(contact.ask("facts"), disruption)
+        before = self._ask_hub(seen) if "hub" in self._parts else None
+        if seen.facts["running"]:
+            probe = seen.facts["files"]["/opt/pinna/probe/compose.yaml"] is not None
+            engine = seen.facts["units"]["docker.service"].get("ActiveState") == "active"
+            for part, program in (("sound", "listen"), ("container", "container")):
+                if part in self._parts and (part == "sound" or (probe and engine)):
+                    try:
+                        setattr(seen, part, contact.ask(program))
+                    except Unreachable as error:
+                        seen.trouble[part] = str(error)
+        if self._hub is not None and before is not None:
+            try:
+                after = self._hub.watch(seen.facts["configuration"].get("device_id", ""), before)
+                seen.hub = (before, after)
+            except HubSilent as error:
+                seen.trouble["hub"] = str(error)
+        return seen
+
+    def _ask_hub(self, seen: Seen) -> Answer | None:
+        if self._hub is None:
+            return None
+        try:
+            return self._hub.health()
+        except HubSilent as error:
+            seen.trouble["hub"] = str(error)
+            return None
+
+    @staticmethod
+    def _disrupt(contact: Contact, stage: str) -> Answer:
+        if stage == REPLUGGED:
+            return contact.ask("replug")
+        return reboot(contact) if stage == REBOOTED else {}
+
+
+EXAMINATION = pytest.StashKey[Examination]()
+"""Where the run that is under way has its examination, in the stash of pytest's configuration."""
+
+
+def reboot(contact: Contact) -> Answer:
+    """Reboot, and wait until the new system has settled. Raises Unreachable when it does not come back."""
+    before = contact.ask("boot")["boot"]
+    began = time.monotonic()
+    with contextlib.suppress(Unreachable):  # it may go down faster than it answers
+        contact.ask("reboot")
+    last: Unreachable | None = None
+    while time.monotonic() - began < REBOOT_SECONDS:
+        contact.hang_up()
+        try:
+            if contact.ask("boot")["boot"] != before:
+                answered = time.monotonic() - began
+                settled = contact.ask("settle")
+                return {"answered_seconds": round(answered, 1), "settled_seconds": settled["seconds"]}
+        except Unreachable as error:
+            last = error
+        time.sleep(1)
+    raise Unreachable(
+        f"{contact.name} did not come back from a reboot within {REBOOT_SECONDS} s"
+        + (f" ({last})" if last else ": it never went down")
+        + ". Look at its screen, or at its serial console."
+    )

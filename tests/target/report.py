@@ -1,0 +1,109 @@
+"""The HTML report: one page, host by host, with what each test proves, and why one failed or was skipped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+from tests.target.contact import Unreachable, name
+from tests.target.examine import EXAMINATION, FOUND
+
+HEADER = ("Result", "Host", "Test")
+
+
+def host(item: pytest.Item) -> Host | None:
+    """The host that a test is about; None where there is none to test."""
+    return _parameters(item).get("_testinfra_host")
+
+
+def host_of(item: pytest.Item) -> str:
+    """Its name."""
+    found = host(item)
+    return name(found) if found is not None else ""
+
+
+def stage_of(item: pytest.Item) -> str:
+    """In what state of the host this test judges it."""
+    marker = item.get_closest_marker("stage")
+    return str(marker.args[0] if marker else _parameters(item).get("stage", FOUND))
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec is not None else {}
+
+
+class Page:
+    """A pytest plugin that shapes pytest-html's page."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._outcomes: dict[str, Counter[str]] = {}
+
+    def pytest_html_report_title(self, report: Any) -> None:
+        report.title = "Pinna: what these devices prove"
+        report.set_data("initialSort", "original")
+        report.set_data("renderCollapsed", ["passed", "skipped"])
+        report.set_data(
+            "environment", {"Run": f"pytest {' '.join(map(str, self._config.invocation_params.args))}"}
+        )
+
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        cells[:] = [f'<th class="sortable" data-column-type="{each.lower()}">{each}</th>' for each in HEADER]
+
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        about = dict(report.user_properties)
+        stage = about.get("stage", FOUND)
+        after = "" if stage == FOUND else f" ({stage})"
+        why = f"<br><small>{escape(_reason(report))}</small>" if report.skipped else ""
+        cells[1:] = [
+            f'<td class="col-host">{escape(str(about.get("host", "")) + after)}</td>',
+            f'<td class="col-test">{escape(title(report.nodeid))}{why}</td>',
+        ]
+
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        rows = "".join(
+            f"<tr><td>{escape(host)}</td>{self._verdict(host)}<td>{escape(self._described(host))}</td></tr>"
+            for host in self._outcomes
+        )
+        head = "<tr><th>Host</th><th>Proven</th><th>Failed</th><th>Skipped</th><th>System</th></tr>"
+        prefix.append(f'<table id="environment">{head}{rows}</table>')
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            about = dict(report.user_properties)
+            self._outcomes.setdefault(str(about.get("host", "")), Counter())[report.outcome] += 1
+
+    def _verdict(self, host: str) -> str:
+        counts = self._outcomes[host]
+        return "".join(
+            f'<td class="{outcome}">{counts[outcome]}</td>' for outcome in ("passed", "failed", "skipped")
+        )
+
+    def _described(self, host: str) -> str:
+        """A device in a line: its system, kernel and microphone."""
+        try:
+            facts = self._config.stash[EXAMINATION].seen(host, FOUND).facts
+        except Unreachable as error:
+            return str(error)
+        microphone = next((card["name"] for card in facts.get("cards", []) if card["id"] == "mic"), "")
+        system = facts["system"].get("PRETTY_NAME", "")
+        parts = (system, f"Linux {facts['kernel']}", facts["machine"], microphone)
+        return ", ".join(part for part in parts if part)
+
+
+def title(nodeid: str) -> str:
+    """What a test proves, in words: its name."""
+    function = nodeid.rsplit("::", 1)[-1].split("[", 1)[0]
+    words = function.removeprefix("test_").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    why = report.longrepr
+    text = str(why[2]) if isinstance(why, tuple) else report.longreprtext
+    return text.removeprefix("Skipped: ")

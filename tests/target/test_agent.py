@@ -1,0 +1,143 @@
+"""The agent: installed, closed in, listening, and heard by the hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.target.hub import frames
+from tests.target.proof import must
+
+Answer = dict[str, Any]
+HubView = tuple[Answer, Answer]
+
+UNIT = "pinna-agent.service"
+CONVERGE = "Run site.yml with --tags agent."
+EXPOSURE = 2.0  # of 10, as systemd-analyze security counts; below 2 it says OK
+
+MODES = {
+    "/etc/pinna": "0755",
+    "/etc/pinna/pinna.toml": "0644",
+    "/etc/pinna/hub_token": "0600",
+    "/etc/systemd/system/pinna-agent.service": "0644",
+    "/opt/pinna": "0755",
+    "/opt/pinna/releases": "0755",
+    "/opt/pinna/current/bin/pinna": "0755",
+}
+
+
+def test_its_files_are_there_and_nobody_elses(facts: Answer) -> None:
+    wrong = []
+    for path, mode in MODES.items():
+        found = facts["files"][path]
+        if found is None:
+            wrong.append(f"{path} is not there")
+        elif (found["owner"], found["group"], found["mode"]) != ("root", "root", mode):
+            wrong.append(f"{path} is {found['owner']}:{found['group']} {found['mode']}, not root:root {mode}")
+    must(not wrong, "; ".join(wrong), CONVERGE)
+
+
+def test_a_release_is_in_force(facts: Answer) -> None:
+    link = facts["files"]["/opt/pinna/current"]
+    must(link and link["kind"] == "link", "/opt/pinna/current is no link to a release", CONVERGE)
+    must(link["exists"], "/opt/pinna/current leads to a release that is not there", CONVERGE)
+
+
+def test_it_has_a_user_of_its_own(facts: Answer) -> None:
+    user = facts["user"]
+    must(user, "there is no user pinna", CONVERGE)
+    must("audio" in user["groups"], "the user pinna is not in group audio", "usermod -aG audio pinna")
+    must(user["uid"] < 1000, f"the user pinna is no system user (uid {user['uid']})", CONVERGE)
+    must(user["shell"].endswith("nologin"), f"the user pinna can log in ({user['shell']})", CONVERGE)
+
+
+def test_it_starts_at_boot(facts: Answer) -> None:
+    state = facts["units"][UNIT].get("UnitFileState")
+    must(state == "enabled", f"{UNIT} is {state or 'not installed'}", f"systemctl enable {UNIT}")
+
+
+@pytest.mark.live
+def test_it_runs(facts: Answer) -> None:
+    unit = facts["units"][UNIT]
+    must(
+        unit["ActiveState"] == "active" and unit["SubState"] == "running",
+        f"{UNIT} is {unit['ActiveState']} ({unit['SubState']}, {unit['Result']}){_log(facts)}",
+        f"systemctl start {UNIT}; journalctl -u {UNIT} says why it ended.",
+    )
+    must(facts["agent_runs_as"] == "pinna", f"it runs as {facts['agent_runs_as']}, not as pinna", CONVERGE)
+
+
+@pytest.mark.live
+def test_it_is_closed_in(facts: Answer) -> None:
+    exposure = facts["exposure"]
+    must(exposure is not None, "systemd-analyze security says nothing of it", CONVERGE)
+    must(
+        exposure <= EXPOSURE,
+        f"systemd-analyze security gives it {exposure}, above {EXPOSURE}",
+        f"A drop-in opens it? `systemctl cat {UNIT}` shows. {CONVERGE}",
+    )
+
+
+@pytest.mark.live
+def test_it_hears_and_is_connected(facts: Answer) -> None:
+    health = facts["agent"]
+    must(
+        "error" not in health, f"the agent does not answer: {health.get('error')}", f"systemctl status {UNIT}"
+    )
+    troubles = [
+        f"{name} {part['state']}: {part.get('reason', '')} {part.get('hint', '')}".strip()
+        for name, part in health["components"].items()
+        if part["state"] not in ("ok", "degraded")
+    ]
+    must(
+        not troubles,
+        "; ".join(troubles) + _log(facts),
+        "The agent's own words; pinna_hub_url, pinna_hub_token?",
+    )
+    must(health["connected"], f"the agent is not connected{_log(facts)}", "Is the hub up? pinna_hub_url?")
+    must(health["audio"]["frames_captured"], "the agent has heard nothing", f"systemctl restart {UNIT}")
+
+
+@pytest.mark.live
+def test_the_hub_counts_it(facts: Answer, hub: HubView) -> None:
+    device, (before, after) = facts["configuration"].get("device_id", ""), hub
+    devices = after.get("devices", {})
+    must(
+        devices or not after.get("active_devices"),
+        f"the hub counts {after.get('active_devices')} devices, but names none",
+        "Give --hub-token-file.",
+    )
+    must(
+        device in devices,
+        f"the hub does not know {device!r}, of {sorted(devices)}",
+        "Are pinna_hub_url and --hub-url the same hub? journalctl -u pinna-agent tells what it answers.",
+    )
+    must(
+        devices[device]["connected"],
+        f"the hub has a session of {device}, but no sound can pass",
+        "UDP blocked?",
+    )
+    must(
+        frames(after, device) > frames(before, device),
+        f"the hub gets no frames of {device} ({frames(after, device)} since it connected)",
+        "UDP between the two blocked? `pinna top` on the device tells what it sends.",
+    )
+    must(
+        devices[device]["level_dbfs"] > -100,
+        f"the hub gets frames of {device}, but silence ({devices[device]['level_dbfs']} dBFS)",
+        "Is the microphone muted? `amixer -c mic` tells.",
+    )
+
+
+@pytest.mark.live
+def test_the_hub_hears_speech(hub: HubView, pytestconfig: pytest.Config) -> None:
+    before, after = hub
+    forwarded = after["frames_forwarded"] - before["frames_forwarded"]
+    if forwarded <= 0 and not pytestconfig.option.speech:
+        pytest.skip("nobody spoke meanwhile; with --speech somebody must")
+    must(forwarded > 0, "the hub heard no speech", "Speak near the microphone, or raise its gain.")
+
+
+def _log(facts: Answer) -> str:
+    said = " | ".join(facts["agent_log"].splitlines())
+    return f" (its log: {said})" if said else ""

@@ -1,0 +1,53 @@
+"""What a device must survive. After each disruption, all other tests judge it again."""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host
+from tests.target.contact import Unreachable, name
+from tests.target.examine import EXAMINATION, FOUND, REBOOTED, REPLUGGED, Answer
+from tests.target.proof import must
+
+
+@pytest.mark.stage(REPLUGGED)
+def test_a_replugged_microphone_is_heard_again(
+    host: Host, pytestconfig: pytest.Config, record_property: pytest.RecordProperty
+) -> None:
+    what = _disruption(host, REPLUGGED, pytestconfig)
+    must("error" not in what, f"the microphone cannot be replugged: {what.get('error')}")
+    must(what["gone"], "the card stayed when its device was taken away", "This kernel holds it: see dmesg.")
+    must(
+        what["back"], "the card did not come back as `mic`", "udevadm test of its controlC device tells why."
+    )
+    must(
+        what["heard"],
+        f"the agent did not stream again (streams opened: {what['streams']})",
+        "journalctl -u pinna-agent tells what it tried.",
+    )
+    record_property("seconds_until_heard_again", what["seconds"])
+
+
+@pytest.mark.stage(REBOOTED)
+def test_it_comes_back_from_a_reboot(
+    host: Host, pytestconfig: pytest.Config, record_property: pytest.RecordProperty
+) -> None:
+    what = _disruption(host, REBOOTED, pytestconfig)
+    record_property("seconds_until_it_answered", what["answered_seconds"])
+    record_property("seconds_until_it_had_settled", what["settled_seconds"])
+
+
+def _disruption(host: Host, stage: str, config: pytest.Config) -> Answer:
+    if not config.option.disruptive:
+        pytest.skip(f"interrupts the device's work: --disruptive has it {stage}")
+    examination, trouble = config.stash[EXAMINATION], ""
+    try:
+        found = examination.seen(name(host), FOUND)
+    except Unreachable:
+        pytest.skip("unreachable")
+    if not found.facts["running"]:
+        pytest.skip("needs a running system")
+    try:
+        return examination.seen(name(host), stage).disruption
+    except Unreachable as error:
+        trouble = str(error)
+    pytest.fail(trouble, pytrace=False)
