@@ -18,24 +18,32 @@ LOOK = {"ports": [22, 2222], "key": True}
 def render(folder: Path, variables: dict[str, Any], look: dict[str, Any]) -> dict[str, str]:
     """Both files, for a device that `look` describes."""
     role = ROLES / "hardening"
-    tasks = yaml.safe_load((role / "tasks" / "configure.yml").read_text())
-    files = {"sshd": "/etc/ssh/sshd_config.d/00-pinna.conf", "nft": "/etc/nftables-pinna.conf"}
-    steps = []
-    for task in tasks:
-        arguments = task.get("ansible.builtin.template", {})
-        for name, dest in files.items():
-            if arguments.get("dest") == dest:
-                source = str(role / "templates" / arguments["src"])
-                step = {"src": source, "dest": str(folder / name), "mode": "0600"}
-                steps.append({"name": name, "vars": task.get("vars", {}), "ansible.builtin.template": step})
-    assert len(steps) == len(files)
+    variables = {**yaml.safe_load((role / "vars" / "main.yml").read_text()), **variables}
+    (task,) = (
+        task
+        for task in yaml.safe_load((role / "tasks" / "configure.yml").read_text())
+        if "pinna_files" in task
+    )
+    wanted = {"sshd": "sshd.conf.j2", "nft": "pinna.nft.j2"}
+    steps = [
+        {
+            "name": name,
+            "vars": task["vars"],
+            "ansible.builtin.template": {
+                "src": str(role / "templates" / template),
+                "dest": str(folder / name),
+                "mode": "0600",
+            },
+        }
+        for name, template in wanted.items()
+    ]
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
     found = {"__hardening_look": {"stdout": json.dumps(look)}}
     done = local_play(
         folder, {"name": "Render", "tasks": steps}, variables={**defaults, **found, **variables}
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: (folder / name).read_text() for name in files}
+    return {name: (folder / name).read_text() for name in wanted}
 
 
 @pytest.mark.parametrize(

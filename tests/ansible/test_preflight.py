@@ -15,6 +15,7 @@ from tests.support.local_play import local_play
 PLAY = {
     "name": "Look before anything changes",
     "roles": [
+        {"role": "pinna", "tags": ["always"]},
         {"role": "preflight", "tags": ["always"]},
         {"role": "base", "tags": ["base"]},
         {"role": "audio", "tags": ["audio"]},
@@ -42,7 +43,8 @@ def test_the_defaults_pass_and_change_nothing(tmp_path: Path) -> None:
         ({"base_journal_max_mb": "much"}, ["base_journal_max_mb", "int"]),
         ({"base_hostname": "my pi"}, ['base_hostname is "my pi"', "letters, digits and hyphens"]),
         ({"base_watchdog_seconds": 60}, ["base_watchdog_seconds is 60", "0 to 15"]),
-        ({"pinna_target": "real"}, ['pinna_target is "real"', "live, image"]),
+        ({"pinna_target": "real"}, ["pinna_target must be one of: live, image, got: real"]),
+        ({"pinna_docker": "some"}, ["pinna_docker", "bool"]),
         ({"audio_mic_port": "front left"}, ['audio_mic_port is "front left"', "such as 1-1.2"]),
         ({"audio_speaker_usb_id": "0d8c"}, ['audio_speaker_usb_id is "0d8c"', "such as 4c4a:4155"]),
         ({"audio_mic_serial": 1.0e5}, ["audio_mic_serial is 100000.0", "put it in quotes"]),

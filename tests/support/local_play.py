@@ -27,6 +27,7 @@ def local_play(
         env={
             **os.environ,
             "ANSIBLE_ROLES_PATH": str(ROLES),
+            "ANSIBLE_LIBRARY": str(ROLES.parent / "library"),
             "ANSIBLE_HOME": str(folder),
             "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
             "ANSIBLE_REMOTE_TEMP": str(folder / "tmp"),

@@ -1,0 +1,1 @@
+../../../library/pinna_files.py
