@@ -23,7 +23,7 @@ import testinfra
 from testinfra.host import Host
 from tests.target import report
 from tests.target.contact import Contact, Unreachable, name
-from tests.target.examine import EXAMINATION, FOUND, STAGES, Examination, Seen
+from tests.target.examine import EXAMINATION, FOUND, STAGES, Examination, HubView, Seen
 from tests.target.hub import Hub
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = [item for item in items if HERE in item.path.parents]
     disruptive = config.option.disruptive
     for item in here:
-        item.user_properties += [("host", report.host_of(item)), ("stage", report.stage_of(item))]
+        item.user_properties += report.properties(item)
         item.add_marker(pytest.mark.timeout(DISRUPTIVE_PATIENCE_SECONDS if disruptive else PATIENCE_SECONDS))
     here.sort(
         key=lambda item: (
@@ -151,7 +151,7 @@ def seen(host: Host, stage: str, pytestconfig: pytest.Config) -> Seen:
     try:
         return pytestconfig.stash[EXAMINATION].seen(name(host), stage)
     except Unreachable:
-        pytest.skip("unreachable")
+        pytest.skip(report.UNREACHABLE)
 
 
 @pytest.fixture(scope="module")
@@ -163,22 +163,19 @@ def facts(seen: Seen) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def sound(seen: Seen) -> dict[str, Any]:
     """remote/listen.py's answer."""
-    return _part(seen, "sound")
+    return seen.sound
 
 
 @pytest.fixture(scope="module")
 def container(seen: Seen) -> dict[str, Any]:
-    """remote/container.py's answer; empty where no probe is set up."""
-    return _part(seen, "container")
+    """remote/container.py's answer; empty where no container can be started."""
+    return seen.container
 
 
 @pytest.fixture(scope="module")
-def hub(seen: Seen, pytestconfig: pytest.Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The hub's health before the recordings, and after them."""
+def hub(seen: Seen, pytestconfig: pytest.Config) -> HubView:
     if pytestconfig.option.hub_url is None:
         pytest.skip("--hub-url is not given")
-    if seen.hub is None:
-        pytest.fail(seen.trouble["hub"], pytrace=False)
     return seen.hub
 
 
@@ -186,13 +183,6 @@ def hub(seen: Seen, pytestconfig: pytest.Config) -> tuple[dict[str, Any], dict[s
 def _needs(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("live") and not request.getfixturevalue("facts")["running"]:
         pytest.skip("needs a running system")
-
-
-def _part(seen: Seen, part: str) -> dict[str, Any]:
-    if part in seen.trouble:
-        pytest.fail(seen.trouble[part], pytrace=False)
-    answer: dict[str, Any] = getattr(seen, part)
-    return answer
 
 
 def _asked_for(config: pytest.Config) -> bool:

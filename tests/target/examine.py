@@ -23,16 +23,27 @@ REBOOT_SECONDS = 600
 Answer = dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
+class HubView:
+    """What the hub said before and after the recordings; or the `trouble` of asking it."""
+
+    before: Answer = field(default_factory=dict)
+    after: Answer = field(default_factory=dict)
+    trouble: str = ""
+
+
+NOTHING = HubView()
+
+
+@dataclass(frozen=True)
 class Seen:
-    """One host at one stage. What was not asked for, or could not be had, is empty; `trouble` says why."""
+    """One host at one stage: the answers of the programs in remote/. What was not asked for is empty."""
 
     facts: Answer
-    disruption: Answer = field(default_factory=dict)
-    sound: Answer = field(default_factory=dict)
-    container: Answer = field(default_factory=dict)
-    hub: tuple[Answer, Answer] | None = None
-    trouble: dict[str, str] = field(default_factory=dict)
+    disruption: Answer
+    sound: Answer
+    container: Answer
+    hub: HubView
 
 
 class Examination:
@@ -72,39 +83,35 @@ class Examination:
 
     def _stage(self, contact: Contact, stage: str) -> Seen:
         disruption = self._disrupt(contact, stage)
-        seen = Seen(contact.ask("facts"), disruption)
-        before = self._ask_hub(seen) if "hub" in self._parts else None
-        if seen.facts["running"]:
-            probe = seen.facts["files"]["/opt/pinna/probe/compose.yaml"] is not None
-            engine = seen.facts["units"]["docker.service"].get("ActiveState") == "active"
-            for part, program in (("sound", "listen"), ("container", "container")):
-                if part in self._parts and (part == "sound" or (probe and engine)):
-                    try:
-                        setattr(seen, part, contact.ask(program))
-                    except Unreachable as error:
-                        seen.trouble[part] = str(error)
-        if self._hub is not None and before is not None:
-            try:
-                after = self._hub.watch(seen.facts["configuration"].get("device_id", ""), before)
-                seen.hub = (before, after)
-            except HubSilent as error:
-                seen.trouble["hub"] = str(error)
-        return seen
+        facts = contact.ask("facts")
+        before = self._hub_view()
+        sound = contact.ask("listen") if "sound" in self._parts and facts["running"] else {}
+        container = contact.ask("container") if "container" in self._parts and _has_probe(facts) else {}
+        return Seen(facts, disruption, sound, container, self._hub_view(before, facts))
 
-    def _ask_hub(self, seen: Seen) -> Answer | None:
-        if self._hub is None:
-            return None
+    def _hub_view(self, view: HubView = NOTHING, facts: Answer | None = None) -> HubView:
+        """Ask the hub: at first, and again with that view once the device's facts are known."""
+        if self._hub is None or view.trouble or "hub" not in self._parts:
+            return view
         try:
-            return self._hub.health()
+            if facts is None:
+                return HubView(self._hub.health())
+            device = facts["configuration"].get("device_id", "")
+            return HubView(view.before, self._hub.watch(device, view.before))
         except HubSilent as error:
-            seen.trouble["hub"] = str(error)
-            return None
+            return HubView(trouble=str(error))
 
     @staticmethod
     def _disrupt(contact: Contact, stage: str) -> Answer:
         if stage == REPLUGGED:
             return contact.ask("replug")
         return reboot(contact) if stage == REBOOTED else {}
+
+
+def _has_probe(facts: Answer) -> bool:
+    """Whether a container can be started that is to hear the microphone."""
+    runs = facts["units"]["docker.service"].get("ActiveState") == "active"
+    return runs and facts["files"]["/opt/pinna/probe/compose.yaml"] is not None
 
 
 EXAMINATION = pytest.StashKey[Examination]()

@@ -11,7 +11,12 @@ from testinfra.host import Host
 from tests.target.contact import Unreachable, name
 from tests.target.examine import EXAMINATION, FOUND
 
-HEADER = ("Result", "Host", "Test")
+HEADER = {"result": "Result", "host": "Host", "test": "What it proves"}
+STYLE = """<style>
+.hosts { border-collapse: collapse; } .hosts th, .hosts td { border: 1px solid #e6e6e6; padding: 5px; }
+.results-table-row .collapsible td { padding: 3px 5px; } #results-table { color: #333; }
+</style>"""
+UNREACHABLE = "unreachable"
 
 
 def host(item: pytest.Item) -> Host | None:
@@ -26,9 +31,16 @@ def host_of(item: pytest.Item) -> str:
 
 
 def stage_of(item: pytest.Item) -> str:
-    """In what state of the host this test judges it."""
+    """The stage at which this test judges the host."""
     marker = item.get_closest_marker("stage")
     return str(marker.args[0] if marker else _parameters(item).get("stage", FOUND))
+
+
+def properties(item: pytest.Item) -> list[tuple[str, object]]:
+    """What a report is to know of a test besides its name."""
+    case = [str(value) for key, value in _parameters(item).items() if key not in ("_testinfra_host", "stage")]
+    found = [("host", host_of(item)), ("stage", stage_of(item)), ("case", ", ".join(case))]
+    return [(key, value) for key, value in found if value]
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:
@@ -46,22 +58,30 @@ class Page:
     def pytest_html_report_title(self, report: Any) -> None:
         report.title = "Pinna: what these devices prove"
         report.set_data("initialSort", "original")
-        report.set_data("renderCollapsed", ["passed", "skipped"])
+        report.set_data("renderCollapsed", ["passed", "skipped", "failed", "error"])
         report.set_data(
             "environment", {"Run": f"pytest {' '.join(map(str, self._config.invocation_params.args))}"}
         )
 
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
-        cells[:] = [f'<th class="sortable" data-column-type="{each.lower()}">{each}</th>' for each in HEADER]
+        cells[:] = [
+            f'<th class="sortable" data-column-type="{column}">{title}</th>'
+            for column, title in HEADER.items()
+        ]
 
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        if report.skipped and _reason(report) == UNREACHABLE:
+            del cells[:]  # its host has said so already
+            return
         about = dict(report.user_properties)
-        stage = about.get("stage", FOUND)
-        after = "" if stage == FOUND else f" ({stage})"
-        why = f"<br><small>{escape(_reason(report))}</small>" if report.skipped else ""
+        where, stage, case = (str(about.pop(key, "")) for key in ("host", "stage", "case"))
+        after = f" ({stage})" if stage != FOUND else ""
+        notes = [case, *(f"{value} {key.replace('_', ' ')}" for key, value in about.items())]
+        noted = " – ".join([_title(report.nodeid), *(escape(note) for note in notes if note)])
+        why = f"<br><small>{escape(_reason(report))}</small>" if not report.passed else ""
         cells[1:] = [
-            f'<td class="col-host">{escape(str(about.get("host", "")) + after)}</td>',
-            f'<td class="col-test">{escape(title(report.nodeid))}{why}</td>',
+            f'<td class="col-host">{escape(where + after)}</td>',
+            f'<td class="col-test">{noted}{why}</td>',
         ]
 
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
@@ -70,7 +90,7 @@ class Page:
             for host in self._outcomes
         )
         head = "<tr><th>Host</th><th>Proven</th><th>Failed</th><th>Skipped</th><th>System</th></tr>"
-        prefix.append(f'<table id="environment">{head}{rows}</table>')
+        prefix.append(f'{STYLE}<table class="hosts">{head}{rows}</table>')
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -96,7 +116,7 @@ class Page:
         return ", ".join(part for part in parts if part)
 
 
-def title(nodeid: str) -> str:
+def _title(nodeid: str) -> str:
     """What a test proves, in words: its name."""
     function = nodeid.rsplit("::", 1)[-1].split("[", 1)[0]
     words = function.removeprefix("test_").replace("_", " ")
@@ -105,5 +125,5 @@ def title(nodeid: str) -> str:
 
 def _reason(report: pytest.TestReport) -> str:
     why = report.longrepr
-    text = str(why[2]) if isinstance(why, tuple) else report.longreprtext
-    return text.removeprefix("Skipped: ")
+    lines = (str(why[2]) if isinstance(why, tuple) else report.longreprtext).strip().splitlines()
+    return lines[-1].removeprefix("Skipped: ") if lines else ""

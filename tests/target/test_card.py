@@ -16,7 +16,7 @@ GRAPH = Path(__file__).parents[2] / "asound.conf"
 CONVERGE = "Run site.yml with --tags audio."
 
 
-def test_the_graph_is_this_checkouts(facts: Facts) -> None:
+def test_asound_conf_is_the_one_of_this_checkout(facts: Facts) -> None:
     must(facts["files"]["/etc/asound.conf"], "/etc/asound.conf is not there", CONVERGE)
     same = facts["asound_sha256"] == hashlib.sha256(GRAPH.read_bytes()).hexdigest()
     must(same, "/etc/asound.conf is not the asound.conf of this checkout", f"Somebody edited it? {CONVERGE}")

@@ -7,11 +7,12 @@ from testinfra.host import Host
 from tests.target.contact import Unreachable, name
 from tests.target.examine import EXAMINATION, FOUND, REBOOTED, REPLUGGED, Answer
 from tests.target.proof import must
+from tests.target.report import UNREACHABLE
 
 
 @pytest.mark.stage(REPLUGGED)
 def test_a_replugged_microphone_is_heard_again(
-    host: Host, pytestconfig: pytest.Config, record_property: pytest.RecordProperty
+    host: Host, pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
     what = _disruption(host, REPLUGGED, pytestconfig)
     must("error" not in what, f"the microphone cannot be replugged: {what.get('error')}")
@@ -24,26 +25,26 @@ def test_a_replugged_microphone_is_heard_again(
         f"the agent did not stream again (streams opened: {what['streams']})",
         "journalctl -u pinna-agent tells what it tried.",
     )
-    record_property("seconds_until_heard_again", what["seconds"])
+    request.node.user_properties.append(("seconds_until_heard_again", what["seconds"]))
 
 
 @pytest.mark.stage(REBOOTED)
-def test_it_comes_back_from_a_reboot(
-    host: Host, pytestconfig: pytest.Config, record_property: pytest.RecordProperty
+def test_the_device_comes_back_from_a_reboot(
+    host: Host, pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
     what = _disruption(host, REBOOTED, pytestconfig)
-    record_property("seconds_until_it_answered", what["answered_seconds"])
-    record_property("seconds_until_it_had_settled", what["settled_seconds"])
+    request.node.user_properties.append(("seconds_until_it_answered", what["answered_seconds"]))
+    request.node.user_properties.append(("seconds_more_until_it_had_settled", what["settled_seconds"]))
 
 
 def _disruption(host: Host, stage: str, config: pytest.Config) -> Answer:
-    if not config.option.disruptive:
-        pytest.skip(f"interrupts the device's work: --disruptive has it {stage}")
     examination, trouble = config.stash[EXAMINATION], ""
     try:
         found = examination.seen(name(host), FOUND)
     except Unreachable:
-        pytest.skip("unreachable")
+        pytest.skip(UNREACHABLE)
+    if not config.option.disruptive:
+        pytest.skip(f"interrupts the device's work: --disruptive has it {stage}")
     if not found.facts["running"]:
         pytest.skip("needs a running system")
     try:

@@ -30,7 +30,7 @@ def test_the_system_is_supported(facts: Facts) -> None:
     )
 
 
-def test_the_configuration_of_sound_is_roots(facts: Facts) -> None:
+def test_the_configuration_of_sound_belongs_to_root(facts: Facts) -> None:
     wrong = []
     for path in ROOTS:
         found = facts["files"][path]

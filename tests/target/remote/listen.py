@@ -24,7 +24,7 @@ from typing import Any
 
 from tests.target.remote.common import configuration, health
 
-SECONDS = 3
+SECONDS = 2
 RATES = (48000, 16000)
 PORTAUDIO_RATE = 44100
 PATIENCE_SECONDS = 120  # an emulated Pi is slow to start a program
