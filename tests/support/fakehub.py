@@ -22,8 +22,9 @@ from tests.support.lossy import UdpRelay
 
 from pinna.config import HubConfig
 from pinna.frame import FRAME_SAMPLES, Frame, Samples
-from pinna.links.media import PacketTrack, Receiver, close, opus_only
+from pinna.links.media import Receiver, close, opus_only
 from pinna.links.opus import Encoder
+from pinna.links.sender import PacketTrack
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -195,6 +196,8 @@ class FakeHub:
 
         track = PacketTrack(source, Encoder(32_000))
         transceiver = connection.addTransceiver(self._track or track)
+        if self._track is None:
+            track.attach(transceiver.sender)
         opus_only(transceiver)
         session = HubSession(connection, Receiver(transceiver.receiver), track, speech)
         transceiver.receiver._RTCRtpReceiver__jitter_buffer = _Tap(session)

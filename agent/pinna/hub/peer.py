@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 from aiortc import (
-    MediaStreamTrack,
     RTCConfiguration,
     RTCPeerConnection,
     RTCRtpTransceiver,
@@ -16,6 +15,7 @@ from aiortc import (
 )
 
 from pinna.links import media
+from pinna.links.sender import PacketTrack
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -32,11 +32,11 @@ class NegotiationError(Exception):
 class Peer:
     """An answered connection with one audio transceiver, Opus only. `gone` is told why it ended, maybe twice.
 
-    `track`: what is sent, an `av.Packet` of Opus at a time. `silence_seconds`: without any RTP or RTCP for
+    `track`: what is sent. `silence_seconds`: without any RTP or RTCP for
     that long the peer is gone, much sooner than ICE notices (30 s).
     """
 
-    def __init__(self, track: MediaStreamTrack, silence_seconds: float, gone: Callable[[str], None]) -> None:
+    def __init__(self, track: PacketTrack, silence_seconds: float, gone: Callable[[str], None]) -> None:
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._gone = gone
         self._silence_seconds = silence_seconds
@@ -46,6 +46,7 @@ class Peer:
         # aiortc, closed while it gathers candidates, goes on to open sockets that nobody closes.
         self._negotiating = asyncio.Lock()
         self.transceiver: RTCRtpTransceiver = self._pc.addTransceiver(track)
+        track.attach(self.transceiver.sender)
         media.opus_only(self.transceiver)
         self._pc.on("connectionstatechange", self._changed)
 

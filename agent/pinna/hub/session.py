@@ -17,8 +17,9 @@ from pinna.frame import FRAME_MS, SILENCE, Frame, Samples
 from pinna.hub.modes import Mode
 from pinna.hub.peer import Peer
 from pinna.hub.voice import Voice, VoiceActivity
-from pinna.links.media import PacketTrack, Receiver
+from pinna.links.media import Receiver
 from pinna.links.opus import Encoder
+from pinna.links.sender import PacketTrack
 
 SEND_QUEUE_MS: Final = 200
 LEVEL_FLOOR_DB: Final = -96.0  # 16 bits
@@ -90,7 +91,6 @@ class Session:
         self._voice = VoiceActivity()
         self._voicebox = Voicebox()
         self.peer = Peer(self._voicebox.track, silence_seconds, lambda why: gone(self, why))
-        self._voicebox.track.stamp_reports(self.peer.transceiver.sender)
         self._receiver = Receiver(self.peer.transceiver.receiver)
         self._level_dbfs = LEVEL_FLOOR_DB
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)

@@ -1,40 +1,27 @@
-"""The two media halves of a WebRTC link, for both ends: our packets into aiortc, aiortc's packets to us.
+"""The receiving half of a WebRTC link, for both ends, and what both halves need of aiortc's connections.
 
-aiortc 1.16's own halves do not serve speech on a small machine. Sending, it upmixes to stereo, encodes at
-complexity 10 in another thread and sums 960 squares in Python for each frame: six times the work. Receiving,
-its jitter buffer is 80 ms deep at best, 285 ms for good after the first lost packet, and at 5 % loss drops
-28 % of the frames. So packets are encoded here (`PacketTrack`) and aiortc's buffer is exchanged for ours
-(`Receiver`).
-
-All that is touched of aiortc's inside is touched in this file, checked when a connection is made, and named
-in the error if it has changed: `RTCRtpReceiver.__jitter_buffer` (exchanged: RTCP statistics, codec check and
-retransmission stay aiortc's), `RTCRtpReceiver._handle_rtcp_packet` and `RTCRtpSender._send_rtcp` (wrapped).
+aiortc 1.16's jitter buffer does not serve speech: it is 80 ms deep at best, 285 ms for good after the first
+lost packet, and at 5 % loss drops 28 % of the frames. It is exchanged for ours; RTCP statistics and codec
+check stay aiortc's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from fractions import Fraction
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import aiortc
 import aiortc.jitterbuffer
-import av
 import numpy as np
-from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket, RtpPacket
 
-from pinna.errors import PinnaError
-from pinna.frame import FRAME_SAMPLES, SAMPLE_RATE, Frame, Samples
+from pinna.frame import FRAME_SAMPLES, SAMPLE_RATE, Samples
+from pinna.links.inside import changed, inside
 from pinna.links.jitter import Action, JitterBuffer, JitterStats, Packet
-from pinna.links.opus import Decoder, Encoder, has_fec, packet_samples
-
-_TIME_BASE: Final = Fraction(1, SAMPLE_RATE)
-_NTP_EPOCH: Final = 2_208_988_800
-"""Seconds from 1900 (NTP) to 1970 (Unix)."""
+from pinna.links.opus import Decoder, has_fec, packet_samples
+from pinna.links.sender import NTP_EPOCH
 
 _EMPTY: Final[Samples] = np.zeros(0, np.int16)
 
@@ -46,75 +33,6 @@ def opus_only(transceiver: aiortc.RTCRtpTransceiver) -> None:
     transceiver.setCodecPreferences(
         [codec for codec in capabilities.codecs if codec.mimeType.lower() == "audio/opus"]
     )
-
-
-class PacketTrack(aiortc.MediaStreamTrack):
-    """A track of Opus packets made from the frames of `source`, an awaitable call for the next frame.
-
-    The RTP time follows `Frame.sequence`, so a gap stays a gap. The track ends when `source` raises
-    StopAsyncIteration. Pacing is the source's: a packet leaves as soon as its frame is there.
-    """
-
-    kind = "audio"
-
-    def __init__(self, source: Callable[[], Awaitable[Frame]], encoder: Encoder) -> None:
-        super().__init__()
-        self._source = source
-        self._encoder = encoder
-        self._pts = 0
-        self._last_sequence: int | None = None
-        self.failure: Exception | None = None
-        """Why the track has ended, if by itself: aiortc only logs it."""
-        self.sent = 0
-        """Frames handed to RTP: the sender asks for another one when the last is out."""
-        self.send_delays: deque[float] = deque(maxlen=500)
-        """Seconds from captured to ready to send, of the latest 10 s."""
-        self.lag = 0.0
-        """Seconds from the capture of the latest packet's first sample to its sending."""
-
-    async def recv(self) -> av.Packet[Any]:
-        if self._last_sequence is not None:
-            self.sent += 1
-        try:
-            return self._pack(await self._source())
-        except StopAsyncIteration as error:
-            self.failure = error
-            self.stop()
-            raise MediaStreamError from None
-        except Exception as error:
-            self.failure = error
-            raise
-
-    def _pack(self, frame: Frame) -> av.Packet[Any]:
-        if self._last_sequence is not None:
-            # A sequence that runs backwards is a capture stream begun anew: just go on.
-            self._pts += max(1, frame.sequence - self._last_sequence) * FRAME_SAMPLES
-        self._last_sequence = frame.sequence
-        packet = av.Packet(self._encoder.encode(frame.samples))
-        packet.pts = self._pts
-        packet.time_base = _TIME_BASE
-        delay = time.monotonic() - frame.captured_at
-        self.send_delays.append(delay)
-        self.lag = delay + FRAME_SAMPLES / SAMPLE_RATE
-        return packet
-
-    def stamp_reports(self, sender: aiortc.RTCRtpSender) -> None:
-        """Make the sender's RTCP reports say when frames were captured, not when they were sent.
-
-        RFC 3550 6.4.1 wants a report's NTP and RTP times to name the same instant of the media. aiortc pairs
-        the time of sending with the RTP time of the packet sent; moving the RTP time on by what lies between
-        makes the pair true, and leaves alone the NTP time, by which round trips are measured.
-        """
-        send = _inside(sender, "_send_rtcp")
-
-        async def send_rtcp(packets: Sequence[AnyRtcpPacket]) -> None:
-            for packet in packets:
-                if isinstance(packet, RtcpSrPacket) and packet.sender_info.packet_count:
-                    info = packet.sender_info
-                    info.rtp_timestamp = (info.rtp_timestamp + round(self.lag * SAMPLE_RATE)) & 0xFFFF_FFFF
-            await send(packets)
-
-        sender._send_rtcp = send_rtcp  # type: ignore[method-assign]
 
 
 class Receiver:
@@ -135,17 +53,17 @@ class Receiver:
         """From capture (by the sender's reports and clock) to being handed out, of the latest frame."""
 
         if not isinstance(
-            _inside(receiver, "_RTCRtpReceiver__jitter_buffer"), aiortc.jitterbuffer.JitterBuffer
+            inside(receiver, "_RTCRtpReceiver__jitter_buffer"), aiortc.jitterbuffer.JitterBuffer
         ):
-            raise _changed("RTCRtpReceiver.__jitter_buffer")
+            raise changed("RTCRtpReceiver.__jitter_buffer")
         receiver._RTCRtpReceiver__jitter_buffer = self  # type: ignore[attr-defined]
 
-        handle = _inside(receiver, "_handle_rtcp_packet")
+        handle = inside(receiver, "_handle_rtcp_packet")
 
         async def handle_rtcp_packet(packet: AnyRtcpPacket) -> None:
             if isinstance(packet, RtcpSrPacket):
                 info = packet.sender_info
-                self._report = (info.ntp_timestamp / 2**32 - _NTP_EPOCH, info.rtp_timestamp)
+                self._report = (info.ntp_timestamp / 2**32 - NTP_EPOCH, info.rtp_timestamp)
             await handle(packet)
 
         receiver._handle_rtcp_packet = handle_rtcp_packet  # type: ignore[method-assign]
@@ -241,18 +159,3 @@ def shorten(samples: Samples) -> Samples:
     rise = np.linspace(0.0, 1.0, fade)
     seam = samples[:fade] * (1.0 - rise) + samples[lag : lag + fade] * rise
     return np.concatenate((np.rint(seam).astype(np.int16), samples[lag + fade :]))
-
-
-def _inside(thing: object, name: str) -> Any:
-    try:
-        return getattr(thing, name)
-    except AttributeError:
-        raise _changed(f"{type(thing).__name__}.{name}") from None
-
-
-def _changed(what: str) -> PinnaError:
-    return PinnaError(
-        f"aiortc {aiortc.__version__} has changed inside: {what}",
-        hint="Install the version that requirements.lock names",
-        permanent=True,
-    )

@@ -18,15 +18,16 @@ from typing import Any, Final
 import aiohttp
 import aiortc
 import numpy as np
-from aiortc.stats import RTCRemoteInboundRtpStreamStats, RTCStatsReport, RTCTransportStats
+from aiortc.stats import RTCStatsReport, RTCTransportStats
 
 from pinna.config import HubConfig
 from pinna.errors import ConfigError, HubAnswerError, HubUnreachableError, PinnaError
 from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS, Frame
 from pinna.links import Speaker
-from pinna.links.media import PacketTrack, Receiver, close, opus_only
+from pinna.links.media import Receiver, close, opus_only
 from pinna.links.opus import Encoder
+from pinna.links.sender import PacketTrack
 from pinna.links.signalling import CONNECT_SECONDS, IceServer, Signalling, shown
 
 MEDIA_SECONDS: Final = 10.0
@@ -165,8 +166,7 @@ class _Session:
         self._speaker = speaker
         self._changed = asyncio.Event()  # the connection's state, or a failure
         self._failure: BaseException | None = None
-        self._heard_microphone_at = time.monotonic()
-        self._rtt: float | None = None
+        self._lone_tick: asyncio.TimerHandle | None = None  # while streaming: for when the microphone pauses
 
         # aiortc's default is a public STUN server on the internet.
         servers = [aiortc.RTCIceServer(urls=url) for url in config.ice_servers] or [
@@ -186,7 +186,7 @@ class _Session:
             ) from None
         opus_only(transceiver)
         self._receiver = Receiver(transceiver.receiver)
-        self._track.stamp_reports(transceiver.sender)
+        self._track.attach(transceiver.sender)
         self._track.add_listener("ended", self._changed.set)
         self._connection.add_listener("connectionstatechange", self._on_state_change)
 
@@ -233,13 +233,13 @@ class _Session:
 
     async def stream(self, alive: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Until the connection ends, which is an error."""
-        timekeeper = asyncio.create_task(self._keep_time())
-        timekeeper.add_done_callback(self._on_timekeeper_done)
+        self._tick_at(time.monotonic() + MICROPHONE_PAUSE_SECONDS)
         try:
             await self._watch(alive)
         finally:
-            timekeeper.cancel()
-            await asyncio.wait([timekeeper])
+            if self._lone_tick is not None:
+                self._lone_tick.cancel()
+                self._lone_tick = None
 
     async def close(self) -> None:
         try:
@@ -263,7 +263,7 @@ class _Session:
             packets_lost=past.packets_lost + received.lost,
             jitter_ms=received.jitter_ms,
             playout_delay_ms=received.target_ms,
-            rtt_ms=None if self._rtt is None else self._rtt * 1000,
+            rtt_ms=None if self._track.rtt is None else self._track.rtt * 1000,
             send_delay_p50_ms=p50,
             send_delay_p99_ms=p99,
         )
@@ -273,7 +273,8 @@ class _Session:
         if len(self._microphone):  # frames in a row, after a stall: let packets in between them
             await asyncio.sleep(0)
         frame = await self._microphone.get()
-        self._heard_microphone_at = time.monotonic()
+        if self._lone_tick is not None:
+            self._tick_at(time.monotonic() + MICROPHONE_PAUSE_SECONDS)
         self._tick()
         return frame
 
@@ -282,21 +283,20 @@ class _Session:
         if samples is not None:
             self._speaker.play(samples)
 
-    async def _keep_time(self) -> None:
-        """Tick while the microphone does not."""
-        due = 0.0
-        while True:
-            now = time.monotonic()
-            ready = self._heard_microphone_at + MICROPHONE_PAUSE_SECONDS
-            if now >= ready:
-                self._tick()
-                due = max(due, now - MICROPHONE_PAUSE_SECONDS) + FRAME_MS / 1000
-            await asyncio.sleep(max(ready, due) - now)
+    def _tick_at(self, due: float) -> None:
+        """Tick at `due`, of the event loop's clock, and on from there, unless told otherwise before."""
+        if self._lone_tick is not None:
+            self._lone_tick.cancel()
+        self._lone_tick = asyncio.get_running_loop().call_at(due, self._tick_alone, due)
 
-    def _on_timekeeper_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._failure = task.exception()
+    def _tick_alone(self, due: float) -> None:
+        try:
+            self._tick()
+        except Exception as error:  # noqa: BLE001 -- it would only be logged; `_watch` raises it
+            self._failure = error
             self._changed.set()
+        else:
+            self._tick_at(max(due, time.monotonic() - MICROPHONE_PAUSE_SECONDS) + FRAME_MS / 1000)
 
     async def _watch(self, alive: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Raise when the connection is closed, when either of our halves fails, or when the hub falls silent.
@@ -324,9 +324,6 @@ class _Session:
                 reports, reported_at = latest, now
             if (count := _packets(report)) != packets:
                 packets, heard_at = count, now
-            for entry in report.values():
-                if isinstance(entry, RTCRemoteInboundRtpStreamStats) and entry.roundTripTime is not None:
-                    self._rtt = entry.roundTripTime
 
             silent = now - heard_at
             if silent > SILENT_SECONDS and now - asked_at > ASK_SECONDS:

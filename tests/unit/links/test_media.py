@@ -13,12 +13,11 @@ import aiortc.jitterbuffer
 import av
 import numpy as np
 import pytest
-from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
 from pinna.errors import PinnaError
-from pinna.frame import FRAME_SAMPLES, Frame
-from pinna.links.media import PacketTrack, Receiver, shorten
+from pinna.frame import FRAME_SAMPLES
+from pinna.links.media import Receiver, shorten
 from pinna.links.opus import Encoder
 
 
@@ -173,67 +172,3 @@ def test_shortening_keeps_the_pitch_and_leaves_no_click():
 
 def test_shortening_leaves_short_blocks_alone():
     assert len(shorten(tone(480))) == 480
-
-
-class TestPacketTrack:
-    @staticmethod
-    def track(frames: list[Frame]) -> PacketTrack:
-        waiting = iter(frames)
-
-        async def source() -> Frame:
-            for frame in waiting:
-                return frame
-            raise StopAsyncIteration
-
-        return PacketTrack(source, Encoder())
-
-    def test_time_follows_the_sequence(self):
-        frames = [Frame(tone(960), n, time.monotonic()) for n in (7, 8, 11, 12, 3, 4)]
-
-        async def scenario():
-            track = self.track(frames)
-            return [(await track.recv()).pts for _ in frames]
-
-        assert asyncio.run(scenario()) == [0, 960, 3840, 4800, 5760, 6720]
-
-    def test_ends_with_its_source(self):
-        async def scenario():
-            track = self.track([Frame(tone(960), 0, time.monotonic())])
-            await track.recv()
-            with pytest.raises(MediaStreamError):
-                await track.recv()
-            assert track.readyState == "ended"
-            assert track.sent == 1
-
-        asyncio.run(scenario())
-
-    def test_keeps_why_it_failed(self):
-        async def scenario():
-            track = self.track([Frame(np.zeros(5, np.int16), 0, time.monotonic())])
-            with pytest.raises(ValueError, match="frame"):
-                await track.recv()
-            assert isinstance(track.failure, ValueError)
-
-        asyncio.run(scenario())
-
-    def test_reports_tell_when_frames_were_captured(self):
-        async def scenario():
-            connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
-            track = self.track([Frame(tone(960), 0, time.monotonic() - 0.030)])
-            sender = connection.addTransceiver(track).sender
-            sent = []
-
-            async def send(packets):
-                sent.extend(packets)
-
-            sender._send_rtcp = send
-            track.stamp_reports(sender)
-            await track.recv()
-            info = RtcpSenderInfo(ntp_timestamp=5, rtp_timestamp=2**32 - 10, packet_count=1, octet_count=1)
-            await sender._send_rtcp([RtcpSrPacket(ssrc=1, sender_info=info)])
-            await connection.close()
-            return sent[0].sender_info
-
-        info = asyncio.run(scenario())
-        assert info.ntp_timestamp == 5
-        assert info.rtp_timestamp == pytest.approx(48 * 50 - 10, abs=48 * 10)
