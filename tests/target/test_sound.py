@@ -5,36 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.target.proof import BUSY, must
+from tests.target.proof import BUSY, must, must_be_sound
 
 Answer = dict[str, Any]
 
 pytestmark = pytest.mark.live
 
-SILENCE_DBFS = -80.0
-"""Below the noise of any room and microphone at a usable gain; what is muted gives zeros, or a constant."""
-
-CLIPPED = 0.01
-"""A hundredth of the samples at full scale is heard as distortion; a single bang is not meant."""
-
 RECORDERS = ("arecord at 48000 Hz", "arecord at 16000 Hz")
-
-
-def must_be_sound(name: str, heard: Answer) -> None:
-    """That `heard` (of remote/listen.py) is sound, not silence and not clipped."""
-    must("error" not in heard, f"{name} cannot record from shared_mic: {heard.get('error')}", BUSY)
-    must(heard["frames"], f"{name} recorded nothing from shared_mic", BUSY)
-    level = heard["rms_dbfs"]
-    must(
-        level is not None and level > SILENCE_DBFS,
-        f"{name} recorded {'digital silence' if level is None else f'silence ({level} dBFS)'}",
-        "Is the microphone muted, its gain 0, or its switch off? `amixer -c mic` tells.",
-    )
-    must(
-        heard["clipped"] < CLIPPED * heard["frames"],
-        f"{name} recorded {heard['clipped']} of {heard['frames']} samples at full scale",
-        "Lower the gain: `amixer -c mic`.",
-    )
 
 
 @pytest.mark.parametrize("recorder", RECORDERS)

@@ -1,0 +1,108 @@
+"""What tests/target makes of a host's answers; tests/target itself needs a device."""
+
+from __future__ import annotations
+
+import array
+import json
+import math
+import subprocess
+import sys
+import zlib
+from base64 import b64decode
+
+import pytest
+from tests.target.contact import packed
+from tests.target.hub import frames
+from tests.target.proof import must, must_be_sound
+from tests.target.remote import facts, listen
+
+
+def pcm(*samples: int) -> bytearray:
+    return bytearray(array.array("h", samples).tobytes())
+
+
+def test_the_level_of_a_sine_is_3_db_below_its_peak() -> None:
+    sine = [round(16384 * math.sin(2 * math.pi * 440 * n / 48000)) for n in range(48000)]
+    heard = listen.measured(pcm(*sine))
+    assert heard["frames"] == 48000
+    assert heard["rms_dbfs"] == pytest.approx(-9.0, abs=0.05)
+    assert heard["peak"] == 16384
+    assert heard["clipped"] == 0
+
+
+@pytest.mark.parametrize("constant", [0, -300])
+def test_what_does_not_move_is_digital_silence(constant: int) -> None:
+    assert listen.measured(pcm(*[constant] * 100))["rms_dbfs"] is None
+
+
+def test_samples_at_full_scale_count_as_clipped() -> None:
+    assert listen.measured(pcm(32767, -32768, -32767, 32766, 0))["clipped"] == 3
+
+
+def test_half_a_sample_at_the_end_is_none() -> None:
+    assert listen.measured(pcm(1, 2) + b"\1")["frames"] == 2
+    assert listen.measured(bytearray(b"\1"))["frames"] == 0
+
+
+@pytest.mark.parametrize(
+    ("heard", "said"),
+    [
+        ({"error": "Device or resource busy", "frames": 0}, "busy"),
+        ({"frames": 0}, "nothing"),
+        ({"frames": 96000, "rms_dbfs": None, "clipped": 0}, "digital silence"),
+        ({"frames": 96000, "rms_dbfs": -90.0, "clipped": 0}, "-90.0 dBFS"),
+        ({"frames": 96000, "rms_dbfs": -3.0, "clipped": 50000}, "full scale"),
+    ],
+)
+def test_what_is_no_sound_fails_and_says_why(heard: dict[str, object], said: str) -> None:
+    with pytest.raises(pytest.fail.Exception, match=said):
+        must_be_sound("arecord", heard)
+
+
+def test_a_failure_has_cause_and_cure() -> None:
+    must(True, "never said")
+    with pytest.raises(pytest.fail.Exception, match=r"^the door is shut\. Open it\.$"):
+        must(False, "the door is shut", "Open it.")
+
+
+def test_units_are_told_apart() -> None:
+    shown = facts.units("Id=a\nActiveState=active\n\nId=b\nActiveState=failed\nResult=exit-code\n")
+    first, second = facts.UNITS[:2]
+    assert shown == {
+        first: {"Id": "a", "ActiveState": "active"},
+        second: {"Id": "b", "ActiveState": "failed", "Result": "exit-code"},
+    }
+
+
+def test_exposure_is_the_overall_one() -> None:
+    said = (
+        "  ProtectHome=   Service has no access   0.1\n\n→ Overall exposure level for x.service: 1.4 OK :-)\n"
+    )
+    assert facts.exposure(said) == 1.4
+    assert facts.exposure("Unit x.service not found.") is None
+
+
+def test_the_mixer_tells_of_controls_that_record() -> None:
+    said = """Simple mixer control 'Speaker',0
+  Capabilities: pvolume pswitch
+  Front Left: Playback 87 [58%] [-8.00dB] [on]
+Simple mixer control 'Mic',0
+  Capabilities: cvolume cvolume-joined cswitch cswitch-joined
+  Capture channels: Mono
+  Limits: Capture 0 - 16
+  Mono: Capture 0 [0%] [0.00dB] [off]
+"""
+    assert facts.mixer(said) == {"Mic": "Mono: Capture 0 [0%] [0.00dB] [off]"}
+
+
+def test_a_hub_that_does_not_know_the_device_has_no_frames_of_it() -> None:
+    health = {"devices": {"kitchen": {"frames_received": 7}}}
+    assert (frames(health, "kitchen"), frames(health, "hall"), frames({}, "hall")) == (7, 0, 0)
+
+
+def test_a_packed_program_runs_in_a_bare_python() -> None:
+    program = zlib.decompress(b64decode(packed("facts"))).decode()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {"running", "system", "files", "units", "user"} <= json.loads(done.stdout).keys()
