@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import urllib.request
@@ -18,16 +17,15 @@ from tests.fleet.playbook import Play, play
 from tests.support.programs import program
 from tests.support.waiting import eventually
 from tests.virtual_pi.acoustics import wav
+from tests.virtual_pi.container_base import container_base
 from tests.virtual_pi.machine import GATEWAY
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
 from pinna.demo import speech
 
-TOKEN = "a token for the fleet"
+TOKEN = "a-token-for-the-fleet"
 DEAD = "attic ansible_host=127.0.0.1 ansible_port=1 ansible_user=root ansible_ssh_common_args='-F none'"
-FIRST_HUB = {"pinna_hub_url": f"http://{GATEWAY}:8080"}
-"""The converged disk knows a hub that is not there; each test run then tells its Pis the real one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,8 +78,22 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def first(voice: Path) -> Converged:
-    return pis.converged(Sh04(source=wav(voice)), FIRST_HUB)
+def variables() -> dict[str, str]:
+    """Of the first run: a hub that is not there. Each test run then tells its Pis the real one."""
+    return {
+        "pinna_hub_url": f"http://{GATEWAY}:8080",
+        "docker_base_archive": str(container_base()),
+        # An emulated processor is too slow for the echo canceller.
+        "agent_settings": json.dumps({"echo": {"engine": "none"}}),
+    }
+
+
+@pytest.fixture(scope="session")
+def first(voice: Path, variables: dict[str, str], pytestconfig: pytest.Config) -> Converged:
+    """Its progress is shown, not captured: a person may wait for many minutes."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return pis.converged(Sh04(source=wav(voice)), variables)
 
 
 @dataclass(frozen=True)
@@ -94,33 +106,39 @@ class Fleet:
     told: Play
     restarted: set[str]
 
-    def units(self, name: str) -> dict[str, str]:
-        return units(next(pi for pi in self.pis if pi.name == name))
+    def pi(self, name: str) -> Pi:
+        return next(pi for pi in self.pis if pi.name == name)
 
 
 def units(pi: Pi) -> dict[str, str]:
     """When each service that is active was last started, in microseconds of the Pi's clock."""
     shown = pi.machine.run(
-        "systemctl show --type=service --state=active -P Id,ActiveEnterTimestampMonotonic '*'"
-    ).stdout.split()
-    return dict(zip(shown[::2], shown[1::2], strict=True))
+        "systemctl show --type=service --property=Id,SubState,ActiveEnterTimestampMonotonic '*'"
+    )
+    found = (dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.stdout.split("\n\n"))
+    return {
+        unit["Id"]: unit["ActiveEnterTimestampMonotonic"] for unit in found if unit["SubState"] == "running"
+    }
 
 
 @pytest.fixture(scope="session")
 def fleet(
-    first: Converged, hub: FleetHub, voice: Path, tmp_path_factory: pytest.TempPathFactory
+    first: Converged,
+    hub: FleetHub,
+    voice: Path,
+    variables: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    variables = {"pinna_hub_url": hub.for_pis, "pinna_hub_token": json.dumps(TOKEN)}
-    with contextlib.ExitStack() as stage:
-        two = tuple(
-            stage.enter_context(
-                pis.booted(name, Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)), first.disk)
-            )
-            for name in ("hall", "kitchen")
-        )
+    told = {**variables, "pinna_hub_url": hub.for_pis, "pinna_hub_token": TOKEN}
+    microphones = {
+        name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in ("hall", "kitchen")
+    }
+    with pis.booted(microphones, first.disk) as two:
+        for pi in two:
+            pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)
         before = units(two[0])
-        told = play("site.yml", pis.inventory(folder / "with-dead.ini", two, variables, DEAD))
+        run = play("site.yml", pis.inventory(folder / "with-dead.ini", two, told, DEAD))
         after = units(two[0])
         restarted = {name for name in before if after.get(name) != before[name]}
-        yield Fleet(two, pis.inventory(folder / "inventory.ini", two, variables), hub, told, restarted)
+        yield Fleet(two, pis.inventory(folder / "inventory.ini", two, told), hub, run, restarted)

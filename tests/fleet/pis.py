@@ -12,22 +12,37 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fleet.playbook import ROOT, Play, play
 from tests.virtual_pi import base as base_system
+from tests.virtual_pi import plug
 from tests.virtual_pi.boards import Virt
-from tests.virtual_pi.machine import Machine
-from tests.virtual_pi.plug import attach
+from tests.virtual_pi.machine import GATEWAY, Machine
 from tests.virtual_pi.progress import step
 from tests.virtual_pi.server import UsbipServer
 from tests.virtual_pi.sh04 import Sh04
 
 SOURCES = ("agent/pinna", "ansible", "asound.conf", "requirements.lock", "tests/fleet/pis.py")
-SSH = "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no"
+SSH = "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 _KEPT = 2  # converged disks in the cache: this one and the one before
+
+_ATTACH = Path(plug.__file__).with_name("guest_attach.py")
+_PLUGGED_IN = """\
+[Unit]
+Description=The virtual microphone, which stays plugged in over a reboot
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 /var/lib/virtual-microphone {host} {port} {busid}
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 @dataclass
@@ -38,17 +53,16 @@ class Pi:
     machine: Machine
     server: UsbipServer
     microphone: Sh04
-    busid: str = ""
 
     def plug(self) -> None:
-        """Plug the microphone in; returns when its card is there."""
-        self.busid = self.server.plug(self.microphone)
-        attach(self.machine, self.server, self.busid)
+        """Plug the microphone in, for this boot and those to come; returns when its card is there."""
+        busid = self.server.plug(self.microphone)
+        self.machine.put(_ATTACH, "/var/lib/virtual-microphone")
+        unit = _PLUGGED_IN.format(host=GATEWAY, port=self.server.port, busid=busid)
+        self.machine.run("cat >/etc/systemd/system/virtual-microphone.service", stdin=unit)
+        self.machine.run("systemctl daemon-reload && systemctl enable -q --now virtual-microphone.service")
 
-    def unplug(self) -> None:
-        self.server.unplug(self.busid)
-
-    def line(self, **variables: str) -> str:
+    def line(self) -> str:
         """Its line in an inventory."""
         settings = {
             "ansible_host": "127.0.0.1",
@@ -56,7 +70,6 @@ class Pi:
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self.machine.key),
             "ansible_ssh_common_args": f"'{SSH}'",
-            **variables,
         }
         return " ".join([self.name, *(f"{key}={value}" for key, value in settings.items())])
 
@@ -70,19 +83,30 @@ def inventory(at: Path, pis: Iterable[Pi], variables: Mapping[str, str], *more: 
 
 
 @contextmanager
-def booted(name: str, microphone: Sh04, disk: Path | None = None, memory_mb: int = 512) -> Iterator[Pi]:
-    """A running Pi with its microphone plugged in, from a converged `disk` or from the bare base system."""
+def booted(
+    microphones: Mapping[str, Sh04], disk: Path | None = None, memory_mb: int = 512
+) -> Iterator[tuple[Pi, ...]]:
+    """Running Pis, one for each name, their microphones plugged in.
+
+    They are copies of a converged `disk`, or else of the bare base system.
+    """
     base = base_system.base()
-    with UsbipServer() as server, Machine(base, Virt(memory_mb=memory_mb)) as machine:
-        if disk is not None:
-            machine.disk.unlink()
-            base_system.overlay(disk, "qcow2", machine.disk)
-        with step(f"booting {name}"):
+    with ExitStack() as stage, step(f"booting {', '.join(microphones)}"):
+        pis = []
+        for name, microphone in microphones.items():
+            server = stage.enter_context(UsbipServer())
+            machine = stage.enter_context(Machine(base, Virt(memory_mb=memory_mb)))
+            if disk is not None:
+                machine.disk.unlink()
+                base_system.overlay(disk, "qcow2", machine.disk)
             machine.start()
-            machine.wait_ssh(600)
-            pi = Pi(name, machine, server, microphone)
+            pis.append(Pi(name, machine, server, microphone))
+        for pi in pis:
+            pi.machine.wait_ssh(600)
             pi.plug()
-        yield pi
+        kept = stage.pop_all()
+    with kept:
+        yield tuple(pis)
 
 
 @dataclass(frozen=True)
@@ -125,13 +149,12 @@ def converged(microphone: Sh04, variables: Mapping[str, str]) -> Converged:
 
 
 def _converge(work: Path, microphone: Sh04, variables: Mapping[str, str]) -> None:
-    with booted("bare", microphone) as pi, step("running site.yml on a bare system"):
+    with booted({"bare": microphone}) as (pi,):
         first = play("site.yml", inventory(work / "inventory.ini", [pi], variables))
-        if first.code:
-            raise AssertionError("\n".join([first.said, *first.failures("bare")]))
+        assert first.code == 0, first.trouble()
         (work / "report.json").write_text(json.dumps(vars(first)))
         # Each copy gets an identity of its own: the key of the machine that boots it, and a machine-id.
-        pi.machine.run("rm -f /root/.ssh/authorized_keys; : >/etc/machine-id; journalctl -q --rotate; sync")
-        pi.unplug()
+        pi.machine.run("systemctl disable -q virtual-microphone.service; journalctl -q --rotate")
+        pi.machine.run("rm -f /root/.ssh/authorized_keys; : >/etc/machine-id; sync")
         pi.machine.power_cut()
         shutil.copyfile(pi.machine.disk, work / "disk.qcow2")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.virtual_pi.progress import say
 
 ROOT = Path(__file__).parents[2]
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
@@ -30,24 +33,38 @@ class Play:
         stats: dict[str, int] = self.report["stats"][host]
         return stats
 
-    def tasks(self, host: str) -> dict[str, dict[str, Any]]:
-        """Results of one host, by `role : task`. A name that occurs twice keeps its last result."""
-        return {
-            task["task"]["name"]: task["hosts"][host]
-            for play in self.report["plays"]
-            for task in play["tasks"]
-            if host in task["hosts"]
-        }
+    def results(self, host: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """`role : task` and its result on one host, in order."""
+        for play in self.report["plays"]:
+            for task in play["tasks"]:
+                if host in task["hosts"]:
+                    yield task["task"]["name"], task["hosts"][host]
 
     def changed(self, host: str) -> list[str]:
-        return [name for name, result in self.tasks(host).items() if result.get("changed")]
+        return [name for name, result in self.results(host) if result.get("changed")]
 
     def failures(self, host: str) -> list[str]:
-        return [
-            f"{name}: {result.get('msg')}"
-            for name, result in self.tasks(host).items()
-            if result.get("failed") or result.get("unreachable")
-        ]
+        """`role : task: message`; of a loop, the messages of the items that failed."""
+        found = []
+        for name, result in self.results(host):
+            if result.get("failed") or result.get("unreachable"):
+                items = [item for item in result.get("results", ()) if item.get("failed")] or [result]
+                found += [f"{name}: {item.get('msg')} {item.get('stderr', '')}".rstrip() for item in items]
+        return found
+
+    def trouble(self) -> str:
+        """For a person, when a test fails."""
+        return "\n".join(
+            [self.said, *(line for host in self.report["stats"] for line in self.failures(host))]
+        )
+
+
+def command(
+    playbook: str, inventory: Path, *arguments: str, extra: Mapping[str, Any] | None = None
+) -> list[str]:
+    """`extra` are `--extra-vars`."""
+    line = [str(ANSIBLE), "-i", str(inventory), f"ansible/{playbook}", *arguments]
+    return [*line, "--extra-vars", json.dumps(extra)] if extra else line
 
 
 def play(
@@ -57,21 +74,46 @@ def play(
     extra: Mapping[str, Any] | None = None,
     timeout: float = 3000,
 ) -> Play:
-    """Run ansible/`playbook` from the repository's root; `extra` are `--extra-vars`."""
-    command = [str(ANSIBLE), "-i", str(inventory), f"ansible/{playbook}", *arguments]
-    if extra:
-        command += ["--extra-vars", json.dumps(extra)]
-    environment = {
-        **os.environ,
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_HOST_KEY_CHECKING": "false",
-        "ANSIBLE_NOCOLOR": "true",
-    }
+    """Run ansible/`playbook` from the repository's root."""
+    environment = {**_environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
     began = time.monotonic()
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command(playbook, inventory, *arguments, extra=extra),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     seconds = time.monotonic() - began
     start = done.stdout.find("{\n")
     report = json.loads(done.stdout[start:]) if start >= 0 else {"plays": [], "stats": {}}
+    tasks = sum(len(each["tasks"]) for each in report["plays"])
+    say(f"{playbook} {' '.join(arguments)}: {seconds:.0f} s, {tasks} tasks, {len(report['stats'])} hosts")
     return Play(done.returncode, seconds, report, done.stdout[: max(0, start)] + done.stderr)
+
+
+def kill_at(task: str, playbook: str, inventory: Path, *arguments: str, extra: Mapping[str, Any]) -> None:
+    """Start a run, and kill it when it says that `task` begins: all before it has happened, it has not."""
+    with subprocess.Popen(
+        command(playbook, inventory, *arguments, extra=extra),
+        cwd=ROOT,
+        env={**_environment(), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None
+        said = []
+        for line in running.stdout:
+            said.append(line)
+            if line.startswith("TASK [") and task in line:
+                os.killpg(running.pid, signal.SIGKILL)
+                return
+        raise AssertionError("".join(said))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_NOCOLOR": "true"}
