@@ -2,9 +2,9 @@
 
 The bus runs on the host's monotonic clock, one frame a millisecond. The microphone's converter has a clock of
 its own (`ppm` fast), so its packets hold a sample more or less now and then; the speaker follows the host.
-A URB that comes late is served at once, so a slow guest loses no sample until it is 500 ms behind. What
-is due is completed once every few milliseconds: the driver keeps a dozen URBs waiting, and an emulated
-network card carries a few large packets far better than a thousand small ones a second.
+A URB that comes late is served at the next tick, so a slow guest loses no sample until it is 500 ms
+behind. What is due is completed once a tick, every few milliseconds: the driver keeps a dozen URBs waiting,
+and an emulated network card carries a few large packets far better than a thousand small ones a second.
 """
 
 from __future__ import annotations
@@ -244,8 +244,8 @@ class Stream:
             urb, at, _ = self._queue[0]
             due = at + len(urb.packets) / 1000
             now = time.monotonic()
-            if due > now or self._device.frozen:
-                await asyncio.sleep(math.ceil(max(due, now) / _TICK_SECONDS) * _TICK_SECONDS - now)
+            # Late ones wait for the tick, too: a guest that is behind must not get a packet for each.
+            await asyncio.sleep(math.ceil(max(due, now) / _TICK_SECONDS) * _TICK_SECONDS - now)
             self._send(b"".join(self._completed(time.monotonic())))
 
     def _completed(self, now: float) -> Iterator[bytes]:
