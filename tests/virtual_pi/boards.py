@@ -14,7 +14,7 @@ from tests.virtual_pi.base import LABEL, Base
 class Virt:
     """Virtio devices, any memory size; 512 MB is a Zero 2 W's budget.
 
-    One processor: two that are emulated on a busy host wait for each other's locks while the host runs neither.
+    One processor: two that are emulated on a busy host wait for the locks of whichever the host does not run.
     That cost four times the work for the same second of sound, and Debian boots no faster with two.
     """
 
