@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,11 +38,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class FleetHub:
-    """A `pinna hub` that the Pis reach: its address for them and for us, and its token."""
+    """Where a `pinna hub` is, or will be, for the Pis and for us, and its token."""
 
-    for_pis: str
-    for_us: str
+    port: int
     token_file: Path
+
+    @property
+    def for_pis(self) -> str:
+        return f"http://{GATEWAY}:{self.port}"
+
+    @property
+    def for_us(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def health(self) -> dict[str, Any]:
         request = urllib.request.Request(
@@ -53,20 +61,29 @@ class FleetHub:
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHub]:
-    folder = tmp_path_factory.mktemp("hub")
-    token = folder / "token"
+def place(tmp_path_factory: pytest.TempPathFactory) -> FleetHub:
+    """Where the hub will be. While it is not there, emulated processors have time for Ansible."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    token = tmp_path_factory.mktemp("hub") / "token"
+    token.touch(0o600)
     token.write_text(TOKEN)
-    token.chmod(0o600)
-    command = ["pinna", "hub", "listen", "--host", "0.0.0.0", "--port", "0", "--json"]
-    with program([*command, "--token-file", str(token)], os.environ, folder, "hub") as running:
+    return FleetHub(port, token)
 
-        def address() -> list[str]:
+
+@pytest.fixture(scope="session")
+def hub(place: FleetHub) -> Iterator[FleetHub]:
+    """A running hub, from the first test that asks for it on."""
+    command = ["pinna", "hub", "listen", "--host", "0.0.0.0", "--port", str(place.port), "--json"]
+    folder = place.token_file.parent
+    with program([*command, "--token-file", str(place.token_file)], os.environ, folder, "hub") as running:
+
+        def listens() -> bool:
             assert running.process.poll() is None, running.said()
-            return [line["address"] for line in running.events() if "address" in line]
+            return any("address" in line for line in running.events())
 
-        port = int(eventually(address, what="the hub listens")[0].rsplit(":", 1)[1])
-        yield FleetHub(f"http://{GATEWAY}:{port}", f"http://127.0.0.1:{port}", token)
+        eventually(listens, what="the hub listens")
+        yield place
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +100,10 @@ def variables() -> dict[str, str]:
     return {
         "pinna_hub_url": f"http://{GATEWAY}:8080",
         "docker_base_archive": str(container_base()),
-        # An emulated processor is too slow for the echo canceller.
-        "agent_settings": json.dumps({"echo": {"engine": "none"}}),
+        # An emulated processor is too slow for the echo canceller, and for a hundred wake-ups in a second.
+        "agent_settings": json.dumps({"echo": {"engine": "none"}, "audio": {"latency_ms": 200}}),
+        "audio_period_ms": "40",
+        "audio_buffer_ms": "640",
     }
 
 
@@ -102,7 +121,6 @@ class Fleet:
 
     pis: tuple[Pi, ...]
     inventory: Path
-    hub: FleetHub
     told: Play
     restarted: set[str]
 
@@ -124,13 +142,13 @@ def units(pi: Pi) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def fleet(
     first: Converged,
-    hub: FleetHub,
+    place: FleetHub,
     voice: Path,
     variables: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    told = {**variables, "pinna_hub_url": hub.for_pis, "pinna_hub_token": TOKEN}
+    told = {**variables, "pinna_hub_url": place.for_pis, "pinna_hub_token": TOKEN}
     microphones = {
         name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in ("hall", "kitchen")
     }
@@ -141,4 +159,4 @@ def fleet(
         run = play("site.yml", pis.inventory(folder / "with-dead.ini", two, told, DEAD))
         after = units(two[0])
         restarted = {name for name in before if after.get(name) != before[name]}
-        yield Fleet(two, pis.inventory(folder / "inventory.ini", two, told), hub, run, restarted)
+        yield Fleet(two, pis.inventory(folder / "inventory.ini", two, told), run, restarted)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import Fleet, units
+from tests.fleet.conftest import Fleet, FleetHub, units
 from tests.fleet.pis import Converged, Pi
 from tests.fleet.playbook import ROOT, kill_at, play
 from tests.support.waiting import eventually
@@ -84,16 +84,6 @@ def test_a_run_that_was_cut_short_can_be_repeated(fleet: Fleet) -> None:
     assert watchdog(hall) == "1min 1s"
 
 
-def test_the_hub_hears_every_pi(fleet: Fleet) -> None:
-    names = {pi.name for pi in fleet.pis}
-
-    def all_speak() -> bool:
-        devices = fleet.hub.health().get("devices", {})
-        return names <= devices.keys() and all(devices[name]["frames_received"] > 100 for name in names)
-
-    eventually(all_speak, 240, what="the hub hears both")
-
-
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
@@ -131,7 +121,19 @@ def test_an_unsupported_system_is_refused_by_name(fleet: Fleet, another_system: 
     assert f"{NOT_THIS} is not supported. Pinna runs on Debian 12 and 13" in failure
 
 
-def test_a_broken_release_is_taken_back_and_stops_the_update(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_hub_hears_every_pi(fleet: Fleet, hub: FleetHub) -> None:
+    names = {pi.name for pi in fleet.pis}
+
+    def all_speak() -> bool:
+        devices = hub.health().get("devices", {})
+        return names <= devices.keys() and all(devices[name]["frames_received"] > 100 for name in names)
+
+    eventually(all_speak, 240, what="the hub hears both")
+
+
+def test_a_broken_release_is_taken_back_and_stops_the_update(
+    fleet: Fleet, hub: FleetHub, tmp_path: Path
+) -> None:
     """It installs well and does not run. The second host never sees it."""
     broken = tmp_path / "broken"
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -154,7 +156,7 @@ def test_a_broken_release_is_taken_back_and_stops_the_update(fleet: Fleet, tmp_p
         assert pi.machine.run(f"systemctl is-active {AGENT}").stdout.strip() == "active"
 
 
-def test_the_target_tests_pass(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_target_tests_pass(fleet: Fleet, hub: FleetHub, tmp_path: Path) -> None:
     """As an operator runs them, disruptions included: replug and reboot."""
     command = [
         sys.executable,
@@ -166,7 +168,7 @@ def test_the_target_tests_pass(fleet: Fleet, tmp_path: Path) -> None:
         "--disruptive",
     ]
     command += [f"--ansible-inventory={fleet.inventory}", f"--junitxml={tmp_path / 'junit.xml'}", "--speech"]
-    command += [f"--hub-url={fleet.hub.for_us}", f"--hub-token-file={fleet.hub.token_file}"]
+    command += [f"--hub-url={hub.for_us}", f"--hub-token-file={hub.token_file}"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=2400, check=False
