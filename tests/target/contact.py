@@ -15,7 +15,7 @@ from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
 REMOTE = Path(__file__).parent / "remote"
-CONNECT_SECONDS = 20  # until sshd's greeting, for which a busy Pi needs some
+CONNECT_SECONDS = 60  # until sshd's greeting, for which a busy Pi needs some
 PERSIST_SECONDS = 600
 OPTIONS = "-o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o LogLevel=ERROR"
 
@@ -93,7 +93,7 @@ class Contact:
     def _unreachable(self, said: str) -> Unreachable:
         reason = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no answer")
         cure = next((cure for sign, cure in _CURES.items() if sign in said.lower()), "")
-        return Unreachable(f"{self.name} cannot be examined: {reason}. {cure}".strip())
+        return Unreachable(f"{self.name} cannot be examined: {reason.rstrip('.')}. {cure}".strip())
 
 
 _UNPACK = "import sys, zlib; exec(zlib.decompress(sys.stdin.buffer.read()))"
