@@ -101,7 +101,9 @@ def variables() -> dict[str, str]:
         "pinna_hub_url": f"http://{GATEWAY}:8080",
         "docker_base_archive": str(container_base()),
         # An emulated processor is too slow for the echo canceller, and for a hundred wake-ups in a second.
-        "agent_settings": json.dumps({"echo": {"engine": "none"}, "audio": {"latency_ms": 200}}),
+        "agent_settings": json.dumps(
+            {"echo": {"engine": "none"}, "audio": {"latency_ms": 200, "output": "none"}}
+        ),
         "audio_period_ms": "40",
         "audio_buffer_ms": "640",
     }
