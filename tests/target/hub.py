@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.target.proof import SILENCE_DBFS
 
 PATIENCE_SECONDS = 20
 
@@ -41,13 +44,19 @@ class Hub:
         return body
 
     def watch(self, device: str, since: dict[str, Any]) -> dict[str, Any]:
-        """Health, once frames of `device` have come since the health `since`; the latest when none come."""
+        """Health, once `device` has been heard since the health `since`; the latest when it is not."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             now = self.health()
-            if frames(now, device) > frames(since, device) or time.monotonic() > deadline:
+            heard = frames(now, device) > frames(since, device) and level(now, device) > SILENCE_DBFS
+            if heard or time.monotonic() > deadline:
                 return now
             time.sleep(0.2)
+
+
+def level(health: dict[str, Any], device: str) -> float:
+    """Of what the hub hears from a device, in dBFS; it falls by 60 dB a second."""
+    return float(health.get("devices", {}).get(device, {}).get("level_dbfs", -math.inf))
 
 
 def frames(health: dict[str, Any], device: str) -> int:

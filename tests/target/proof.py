@@ -15,6 +15,13 @@ SILENCE_DBFS = -80.0
 CLIPPED = 0.01
 """A hundredth of the samples at full scale is heard as distortion; a single bang is not meant."""
 
+_CURES = {
+    "no such file": "Is the card `mic` there (arecord -l), and /etc/asound.conf? Run site.yml.",
+    "no such device": "The card `mic` has gone: is the microphone plugged in?",
+    "permission denied": "Its user must be in group audio; see /dev/snd, and ipc_gid in /etc/asound.conf.",
+    "not in list": "Does `arecord -L` list shared_mic? PortAudio leaves out what it cannot open.",
+}
+
 
 def must(holds: object, cause: str, cure: str = "") -> None:
     """Fail with the cause and the cure, and without a traceback, unless `holds`."""
@@ -24,7 +31,8 @@ def must(holds: object, cause: str, cure: str = "") -> None:
 
 def must_be_sound(name: str, heard: dict[str, Any]) -> None:
     """That `heard` (of remote/listen.py) is sound, not silence and not clipped."""
-    must("error" not in heard, f"{name} cannot record from shared_mic: {heard.get('error')}", BUSY)
+    error = str(heard.get("error", ""))
+    must(not error, f"{name} cannot record from shared_mic: {error}", cure_of(error))
     must(heard["frames"], f"{name} recorded nothing from shared_mic", BUSY)
     level = heard["rms_dbfs"]
     must(
@@ -37,3 +45,8 @@ def must_be_sound(name: str, heard: dict[str, Any]) -> None:
         f"{name} recorded {heard['clipped']} of {heard['frames']} samples at full scale",
         "Lower the gain: `amixer -c mic`.",
     )
+
+
+def cure_of(error: str) -> str:
+    """Of what a program said that could not record."""
+    return next((cure for sign, cure in _CURES.items() if sign in error.lower()), BUSY)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from tests.target.examine import HubView
-from tests.target.hub import frames
-from tests.target.proof import must
+from tests.target.hub import frames, level
+from tests.target.proof import SILENCE_DBFS, must
 
 Answer = dict[str, Any]
 
@@ -124,8 +124,8 @@ def test_the_hub_hears_the_agent(facts: Answer, hub: HubView) -> None:
         "UDP between the two blocked? `pinna top` on the device tells what it sends.",
     )
     must(
-        devices[device]["level_dbfs"] > -100,
-        f"the hub gets frames of {device}, but silence ({devices[device]['level_dbfs']} dBFS)",
+        level(after, device) > SILENCE_DBFS,
+        f"the hub gets frames of {device}, but silence ({level(after, device)} dBFS)",
         "Is the microphone muted? `amixer -c mic` tells.",
     )
 

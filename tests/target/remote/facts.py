@@ -29,7 +29,19 @@ COMMANDS = {
     "arecord": ("arecord", "-l"),
     "pcms": ("arecord", "-L"),
     "mixer": ("amixer", "-c", "mic", "scontents"),
-    "log": ("journalctl", "-u", AGENT, "-b", "-p", "warning", "-n", "3", "-o", "cat", "--no-pager"),
+    "log": (
+        "journalctl",
+        "-u",
+        AGENT,
+        "--since=-15min",
+        "-p",
+        "warning",
+        "-n",
+        "3",
+        "-o",
+        "cat",
+        "--no-pager",
+    ),
 }
 FILES = (
     "/etc/asound.conf",
