@@ -131,13 +131,15 @@ class Fleet:
 
 
 def units(pi: Pi) -> dict[str, str]:
-    """When each service that is active was last started, in microseconds of the Pi's clock."""
+    """When each service that runs was last started, in microseconds of the Pi's clock; sessions come and go."""
     shown = pi.machine.run(
         "systemctl show --type=service --property=Id,SubState,ActiveEnterTimestampMonotonic '*'"
     )
     found = (dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.stdout.split("\n\n"))
     return {
-        unit["Id"]: unit["ActiveEnterTimestampMonotonic"] for unit in found if unit["SubState"] == "running"
+        unit["Id"]: unit["ActiveEnterTimestampMonotonic"]
+        for unit in found
+        if unit["SubState"] == "running" and not unit["Id"].startswith("user@")
     }
 
 
