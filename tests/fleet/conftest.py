@@ -131,7 +131,7 @@ class Fleet:
 
 
 def units(pi: Pi) -> dict[str, str]:
-    """When each service that runs was last started, in microseconds of the Pi's clock; sessions come and go."""
+    """When each service that runs was last started, in microseconds; sessions come and go."""
     shown = pi.machine.run(
         "systemctl show --type=service --property=Id,SubState,ActiveEnterTimestampMonotonic '*'"
     )
