@@ -25,6 +25,7 @@ from pinna.config import (
     read_secret,
 )
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
+from pinna.lean import import_less
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -165,6 +166,7 @@ def _load(options: argparse.Namespace) -> Loaded:
 
 def _run(options: argparse.Namespace) -> int:
     loaded = _load(options)
+    import_less()
     from pinna import logs  # noqa: PLC0415  (what only `run` needs is loaded when it runs)
     from pinna.app import Agent  # noqa: PLC0415
 

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flow": DATA,
     "config": DATA,
     "metrics": set(),
+    "lean": set(),
     "health": set(),
     "supervisor": {"errors", "health"},
     # ways out for people and machines
