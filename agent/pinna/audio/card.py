@@ -119,13 +119,18 @@ def _names(cards: Sequence[Card]) -> str:
 def choose_format(
     microphone: Card, speaker: Card | None, opens: Callable[[Direction, Card, int, int], bool]
 ) -> Format:
-    """The first rate that both devices take, mono before stereo before whatever they have.
+    """The first rate that both devices take; a microphone mono, a loudspeaker stereo, if they can.
+
+    Stereo is what a shared loudspeaker's dmix has. From mono, ALSA's plug would put a conversion before it,
+    and alsa-lib's conversions abort the whole process after an underrun (1.2.14: snd_pcm_plugin_status claims
+    that nobody reset the position below).
 
     `opens(direction, card, channels, rate)` asks the device. Raises DeviceError when no rate suits both.
     """
 
     def channels(direction: Direction, card: Card, rate: int) -> int | None:
-        choices = sorted({1, min(2, card.channels(direction)), card.channels(direction)})
+        most = card.channels(direction)
+        choices = (1, min(2, most), most) if direction == "input" else (min(2, most), 1, most)
         return next((count for count in choices if opens(direction, card, count, rate)), None)
 
     for rate in RATES:

@@ -65,8 +65,13 @@ def only(channels: int | None = None, rate: int | None = None):  # type: ignore[
     return opens
 
 
-def test_mono_at_48_khz_when_it_can_be_had() -> None:
-    assert choose_format(CARDS[1], CARDS[3], only()) == Format(1, 3, 1, 1, 48000)
+def test_mono_from_the_microphone_and_stereo_to_the_loudspeaker_at_48_khz_when_it_can_be_had() -> None:
+    assert choose_format(CARDS[4], CARDS[3], only()) == Format(4, 3, 1, 2, 48000)
+    assert choose_format(CARDS[1], CARDS[4], only()) == Format(1, 4, 1, 2, 48000)
+
+
+def test_a_mono_loudspeaker() -> None:
+    assert choose_format(CARDS[4], CARDS[4], only(channels=1)) == Format(4, 4, 1, 1, 48000)
 
 
 def test_a_stereo_card() -> None:
