@@ -79,14 +79,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         found = testinfra.get_hosts(option.hosts.split(","), **_given(config))
-    except (
-        RuntimeError,
-        ValueError,
-        AssertionError,
-    ) as error:  # whatever an inventory or an address can be wrong in
+    except (RuntimeError, ValueError, AssertionError) as error:  # of an address, or of ansible-inventory
         raise pytest.UsageError(f"--hosts={option.hosts}: {_said(error)}") from error
     if not found:
         raise pytest.UsageError(f"--hosts={option.hosts}: the inventory has no such host or group")
+    if option.disruptive and any(host.backend.get_connection_type() == "local" for host in found):
+        raise pytest.UsageError("--disruptive would reboot this machine: run it from another")
     if config.pluginmanager.hasplugin("html"):
         config.pluginmanager.register(report.Page(config), "pinna-report")
 

@@ -74,12 +74,21 @@ class Examination:
         return self._results[name, stage].result()
 
     def _host(self, contact: Contact) -> None:
+        """Stage by stage. What is not reached, or does not run, is not disrupted: all its stages end so."""
+        seen: Seen | None = None
+        trouble: BaseException | None = None
         for (name, stage), result in self._results.items():
-            if name == contact.name:
+            if name != contact.name:
+                continue
+            if trouble is None and (seen is None or seen.facts["running"]):
                 try:
-                    result.set_result(self._stage(contact, stage))
-                except BaseException as error:  # noqa: BLE001  (the test that waits for it raises it)
-                    result.set_exception(error)
+                    seen = self._stage(contact, stage)
+                except BaseException as error:  # noqa: BLE001  (the tests that wait for it raise it)
+                    trouble = error
+            if trouble is not None:
+                result.set_exception(trouble)
+            elif seen is not None:
+                result.set_result(seen)
 
     def _stage(self, contact: Contact, stage: str) -> Seen:
         disruption = self._disrupt(contact, stage)
