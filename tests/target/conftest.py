@@ -2,6 +2,7 @@
 
     pytest tests/target --hosts=ansible://pinna --ansible-inventory=inventory.ini
     pytest tests/target --hosts=ssh://pi@kitchen.local,ssh://pi@hall.local
+    pytest tests/target --hosts=/mnt/image --connection=chroot
     pytest tests/target ... --junitxml=proof.xml --html=proof.html --self-contained-html
 
 Each host is asked for its facts in one call, and all hosts at once; the tests judge what was seen. A host
