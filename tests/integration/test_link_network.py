@@ -79,6 +79,25 @@ def test_both_directions_through(network):
     asyncio.run(scenario())
 
 
+def test_under_heavy_loss_each_packet_is_sent_twice():
+    async def scenario():
+        relay = UdpRelay(up=Script(loss=0.2, longest_gap=5, seed=7))
+        async with FakeHub(relay=relay) as hub, LinkDevice(hub.config) as device:
+            device.start()
+            await device.connected()
+            await until(lambda: hub.session.packets)
+            listening = asyncio.create_task(hear(hub.session, 60.0))
+            await until(lambda: relay.up.seen > device.link.stats.frames_sent + 25)
+            stats = hub.session.receiver.stats
+            lost, received = stats.lost, stats.received
+            await until(lambda: stats.received > received + 200)
+            assert stats.lost - lost < 0.1 * 200, "of 20 % lost, 4 % are lost twice"
+            listening.cancel()
+            await asyncio.wait([listening])
+
+    asyncio.run(scenario())
+
+
 def test_a_cut_network_is_noticed_within_seconds():
     async def scenario():
         relay = UdpRelay()

@@ -72,6 +72,30 @@ class RtpStream:
         return b"".join((self._first, numbers, self._rest, payload))
 
 
+class Doubling:
+    """Whether each packet is worth sending twice, by the fractions lost that the receiver reports.
+
+    Two losses in a row defeat Opus's copy of a frame in the packet after it: 4 % of frames at 20 % loss. A
+    receiver that had a packet drops its repetition. While there are any, the fraction reported is that of
+    both being lost; so ending it takes far less than beginning.
+    """
+
+    BEGINS = 0.10
+    ENDS = 0.05**2
+    MEMORY = 8  # reports, about a second apart
+
+    def __init__(self) -> None:
+        self.on = False
+        self._smoothed = 0.0
+
+    def hear(self, fraction_lost: float) -> None:
+        if not self.on and fraction_lost >= self.BEGINS:
+            self.on, self._smoothed = True, fraction_lost
+        elif self.on:
+            self._smoothed += (fraction_lost - self._smoothed) / self.MEMORY
+            self.on = self._smoothed >= self.ENDS
+
+
 class PacketTrack(aiortc.MediaStreamTrack):
     """A track that sends the frames of `source`, an awaitable call for the next frame, by itself.
 
@@ -90,6 +114,8 @@ class PacketTrack(aiortc.MediaStreamTrack):
         self._pts = 0
         self._last: Frame | None = None
         self._octets = 0
+        self._previous: bytes | None = None
+        self._doubling = Doubling()
         self.failure: Exception | None = None
         """Why the track has ended, if by itself: aiortc only logs it."""
         self.sent = 0
@@ -119,7 +145,10 @@ class PacketTrack(aiortc.MediaStreamTrack):
         async def reported(packet: AnyRtcpPacket) -> None:
             if isinstance(packet, RtcpRrPacket | RtcpSrPacket) and self._stream is not None:
                 for about in packet.reports:
-                    if about.ssrc == self._stream.ssrc and about.lsr:
+                    if about.ssrc != self._stream.ssrc:
+                        continue
+                    self._doubling.hear(about.fraction_lost / 256)
+                    if about.lsr:
                         self.rtt = ((_ntp() >> 16) - about.lsr - about.dlsr & 0xFFFF_FFFF) / 2**16
             await handle_rtcp(packet)
 
@@ -131,7 +160,13 @@ class PacketTrack(aiortc.MediaStreamTrack):
         """Called by the sender for a first frame, which it never gets: all are sent from here."""
         try:
             while True:
-                await self._send(self._pack(await self._source()))
+                packet = self._pack(await self._source())
+                if (
+                    self._doubling.on and self._previous is not None
+                ):  # apart in time, for losses come in bursts
+                    await self._send(self._previous)
+                await self._send(packet)
+                self._previous = packet
                 self.sent += 1
         except StopAsyncIteration as error:
             self.failure = error

@@ -30,7 +30,7 @@ from aiortc.rtp import (
 from pinna.errors import PinnaError
 from pinna.frame import FRAME_SAMPLES, Frame
 from pinna.links.opus import Encoder, packet_samples
-from pinna.links.sender import NTP_EPOCH, PacketTrack, RtpStream
+from pinna.links.sender import NTP_EPOCH, Doubling, PacketTrack, RtpStream
 
 MID = RTCRtpHeaderExtensionParameters(id=3, uri="urn:ietf:params:rtp-hdrext:sdes:mid")
 
@@ -132,6 +132,34 @@ class TestRtpStream:
         assert len(starts) == 4
 
 
+class TestDoubling:
+    def test_begins_at_a_tenth(self):
+        doubling = Doubling()
+        for fraction in (0.0, 0.02, 0.09):
+            doubling.hear(fraction)
+            assert not doubling.on
+        doubling.hear(0.10)
+        assert doubling.on
+
+    def test_goes_on_while_what_it_mends_goes_on(self):
+        """One packet in five lost: of both, one in 25, in reports of 50 packets."""
+        random = np.random.default_rng(1)
+        doubling = Doubling()
+        doubling.hear(0.2)
+        for lost in random.binomial(50, 0.2**2, 300):
+            doubling.hear(lost / 50)
+            assert doubling.on
+
+    def test_ends_when_the_network_is_well_again(self):
+        doubling = Doubling()
+        doubling.hear(0.3)
+        reports = 0
+        while doubling.on:
+            doubling.hear(0.0)
+            reports += 1
+        assert 5 < reports < 60
+
+
 class TestPacketTrack:
     def test_time_follows_the_sequence_and_a_gap_begins_a_talkspurt(self):
         async def scenario():
@@ -225,16 +253,41 @@ class TestPacketTrack:
 
         assert asyncio.run(scenario()) == pytest.approx(0.05, abs=0.04)
 
+    def test_reported_losses_make_it_repeat_each_packet_a_frame_later(self):
+        async def scenario():
+            frames: asyncio.Queue[Frame] = asyncio.Queue()
+            connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+            track = PacketTrack(frames.get, Encoder())
+            sender = connection.addTransceiver(track).sender
+            wire = Wire(sender)
+            sender.transport._send_rtp = wire.send
+            track.attach(sender)
+            await sender.send(parameters(rtcp=RTCRtcpParameters(ssrc=sender._ssrc)))
+            for n in range(6):
+                if n in (2, 4):
+                    lost = 0.2 if n == 2 else 0.0
+                    for _ in range(1 if lost else 60):
+                        await sender._handle_rtcp_packet(receiver_report(sender._ssrc, lost=lost))
+                frames.put_nowait(frame(n))
+                while track.sent <= n:  # noqa: ASYNC110 -- aiortc's task runs by itself
+                    await asyncio.sleep(0)
+            await sender.stop()
+            await connection.close()
+            first = wire.media[0].sequence_number
+            return [packet.sequence_number - first for packet in wire.media], track.sent
+
+        assert asyncio.run(scenario()) == ([0, 1, 1, 2, 2, 3, 4, 5], 6)
+
 
 def empty_report() -> RtcpSrPacket:
     """As aiortc makes them: of what we send it knows nothing."""
     return RtcpSrPacket(ssrc=1, sender_info=RtcpSenderInfo(0, 0, packet_count=0, octet_count=0))
 
 
-def receiver_report(ssrc: int, lsr: int) -> RtcpRrPacket:
+def receiver_report(ssrc: int, lsr: int = 0, lost: float = 0.0) -> RtcpRrPacket:
     info = RtcpReceiverInfo(
         ssrc=ssrc,
-        fraction_lost=0,
+        fraction_lost=round(lost * 256),
         packets_lost=0,
         highest_sequence=1,
         jitter=0,
