@@ -1,4 +1,8 @@
-"""The USB/IP server: the socket strip that virtual devices plug into. It runs on a thread of its own."""
+"""The USB/IP server: the socket strip that virtual devices plug into. It runs on a thread of its own.
+
+A device that is attached goes to who asks last: a guest that was reset asks again, and its old connection,
+which nobody ended, would otherwise hold the device for good.
+"""
 
 from __future__ import annotations
 
@@ -122,14 +126,17 @@ class UsbipServer:
                 return
             wanted = request.busid
             device = self._devices.get(wanted)
-            if device is None or wanted in self._connections:
+            if device is None:
                 writer.write(import_reply(None))
                 await writer.drain()
                 return
-            busid = wanted
             task = asyncio.current_task()
             assert task is not None
+            before, busid = self._connections.get(wanted), wanted
             self._connections[busid] = task
+            if before:
+                before.cancel()
+                await asyncio.wait([before])
             writer.write(import_reply(device.info(busid, int(busid[2:]))))
             await _serve(device, reader, writer)
         except MalformedError as error:

@@ -95,13 +95,19 @@ def test_devices_are_listed_with_their_interfaces(server: UsbipServer) -> None:
     server.unplug(busid)
 
 
-def test_an_unknown_or_taken_device_is_refused(server: UsbipServer) -> None:
+def test_an_unknown_device_is_refused(server: UsbipServer) -> None:
+    with connect(server) as connection:
+        connection.sendall(IMPORT + b"9-9".ljust(32, b"\0"))
+        assert struct.unpack(">I", receive(connection, 8)[4:]) == (1,)
+
+
+def test_a_device_goes_to_who_asks_last(server: UsbipServer) -> None:
+    """A guest that was reset says no good-bye."""
     busid = server.plug(Sh04())
-    with attach(server, busid):
-        for wanted in (busid, "9-9"):
-            with connect(server) as connection:
-                connection.sendall(IMPORT + wanted.encode().ljust(32, b"\0"))
-                assert struct.unpack(">I", receive(connection, 8)[4:]) == (1,)
+    with attach(server, busid) as before, attach(server, busid) as after:
+        assert before.recv(1) == b""
+        status, device = control(after, bytes((0x80, 6, 0, 1, 0, 0, 18, 0)))
+        assert (status, len(device)) == (0, 18)
     server.unplug(busid)
 
 
