@@ -82,18 +82,15 @@ class Doubling:
 
     BEGINS = 0.10
     ENDS = 0.05**2
-    MEMORY = 8  # reports, about a second apart
+    WEIGHT = 0.25  # of a report, about one a second, in their average
 
     def __init__(self) -> None:
         self.on = False
-        self._smoothed = 0.0
+        self._average = 0.0
 
     def hear(self, fraction_lost: float) -> None:
-        if not self.on and fraction_lost >= self.BEGINS:
-            self.on, self._smoothed = True, fraction_lost
-        elif self.on:
-            self._smoothed += (fraction_lost - self._smoothed) / self.MEMORY
-            self.on = self._smoothed >= self.ENDS
+        self._average += (fraction_lost - self._average) * self.WEIGHT
+        self.on = self._average >= (self.ENDS if self.on else self.BEGINS)
 
 
 class PacketTrack(aiortc.MediaStreamTrack):
