@@ -91,6 +91,8 @@ class VirtualSound:
         ]
         command = ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"]
         command += ["--disallow-exit=yes", "--realtime=no", "--log-target=stderr", "--log-level=error"]
+        # Of a server that is killed, libpulse waits for ever to get memory back that both had shared.
+        command += ["--disable-shm=yes"]
         for module in modules:
             command += ["-L", module]
         log_path = self.folder / "pulseaudio.log"
