@@ -71,7 +71,6 @@ def test_both_directions_through(network):
                 assert stats.overflowed == 0
                 assert stats.recovered + stats.concealed + stats.skipped >= 0.8 * stats.lost
                 assert stats.recovered > 0 or not script.loss  # a tone's packets seldom hold a second copy
-                assert stats.depth_ms <= 500
                 assert stats.duplicates == 0, "SRTP takes no packet twice"
             assert len(device.speaker.played) >= 140 * (1 - script.loss / 2)
             assert device.link.stats.connected
