@@ -36,6 +36,7 @@ class Virt:
 
     console = "ttyAMA0"
     serials = 1
+    network_is_usb = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Raspi3b:
 
     console = "ttyS1,115200"  # the mini UART; the other one is for Bluetooth
     serials = 2
+    network_is_usb = True  # on a busy host its USB controller sometimes misses that it is there
 
 
 Board = Virt | Raspi3b

@@ -29,6 +29,7 @@ from tests.virtual_pi.base import Base
 from tests.virtual_pi.boards import Board, Virt, kernel_command_line
 from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.processes import need, spawn
+from tests.virtual_pi.progress import say
 from tests.virtual_pi.qmp import Qmp
 
 GATEWAY = "10.0.2.2"  # the host, as a guest on QEMU's user network sees it
@@ -141,12 +142,21 @@ class Machine:
         return int(found[1])
 
     def wait_ssh(self, timeout: float = 300.0) -> None:
-        """Until the guest's ssh lets us in. Raises with the console's tail on panic, exit or time-out."""
+        """Until the guest's ssh lets us in. Raises with the console's tail on panic, exit or time-out.
+
+        A board whose USB network did not come up with it is switched off and on again, once, half-way.
+        """
         deadline = time.monotonic() + timeout
+        again = deadline - timeout / 2 if self.board.network_is_usb else deadline
         while True:
             self._check_alive()
             if self._banner() and self._ssh("true", timeout=60).returncode == 0:
                 return
+            if again < time.monotonic() < deadline and "multi-user.target" in self.console(500):
+                say("its USB network did not come up: off and on again")
+                self.power_cut()
+                self.start()
+                again = deadline
             if time.monotonic() > deadline:
                 raise self._failure(f"the guest's ssh did not answer within {timeout:.0f} s")
             time.sleep(0.2)

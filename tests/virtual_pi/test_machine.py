@@ -107,10 +107,11 @@ def boot_id(machine: Machine) -> str:
     return machine.run("cat /proc/sys/kernel/random/boot_id").stdout
 
 
+@pytest.mark.timeout(1200)
 def test_raspi3b_is_a_raspberry_pi(base_system: Base) -> None:
     with Machine(base_system, Raspi3b()) as board:
         board.start()
-        board.wait_ssh(500)
+        board.wait_ssh(800)
         board.run("systemctl is-system-running --wait", check=False, timeout=300)
         assert board.run("tr -d '\\0' < /proc/device-tree/model").stdout.startswith("Raspberry Pi 3 Model B")
         assert board.run("systemctl --failed --no-legend --plain").stdout == ""
