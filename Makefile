@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 demo:  ## a microphone streamed to a hub and back, on this machine, without a sound card
 	@agent/bootstrap demo
@@ -35,6 +35,11 @@ test-pi:  ## the tests that need a real kernel and a USB microphone, on the virt
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest tests/virtual_pi
 
+test-fleet:  ## the playbooks and tests/target on two virtual Pis: converge, change, break, roll back
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/pytest tests/fleet
+
 bench:  ## figures side by side with peers: a table, and build/bench.json
 	@agent/bootstrap bench
 	@.venv/bin/python -m tests.bench
@@ -45,4 +50,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test control lint pi test-pi bench lock
+.PHONY: help demo test control lint pi test-pi test-fleet bench lock
