@@ -27,6 +27,7 @@ dpkg --force-depends --force-unsafe-io --unpack "$later"/base-passwd_* "$later"/
 dpkg --force-depends --force-unsafe-io --configure base-passwd base-files || give_up base
 rm "$later"/base-passwd_* "$later"/base-files_*
 dpkg --force-depends --force-unsafe-io --unpack --recursive "$later" || give_up unpacking
+cp /usr/share/libc-bin/nsswitch.conf /etc/ # libnss-mdns adds to it, and may come before libc-bin brings it
 echo update_initramfs=no >/etc/initramfs-tools/update-initramfs.conf
 dpkg --force-unsafe-io --force-confold --configure --pending || give_up configuring
 [ -z "$(dpkg --audit)" ] || give_up "$(dpkg --audit)"
@@ -34,7 +35,8 @@ dpkg --force-unsafe-io --force-confold --configure --pending || give_up configur
 echo pi >/etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 pi\n::1 localhost ip6-localhost ip6-loopback\n' >/etc/hosts
 echo 'LABEL=PINNA / ext4 noatime 0 0' >/etc/fstab
-printf '[Match]\nType=ether\n\n[Network]\nDHCP=ipv4\n' >/etc/systemd/network/10-ether.network
+# Kind: what a program makes, as Docker its pairs of virtual cards, is that program's own to configure.
+printf '[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=ipv4\n' >/etc/systemd/network/10-ether.network
 echo 'nameserver 10.0.2.3' >/etc/resolv.conf # QEMU's own
 systemctl enable systemd-networkd.service ssh.service || give_up services
 # What would wake up in the middle of a test and take the emulated processor for minutes.
