@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tests.fleet.playbook import ROOT, Play, play
 from tests.virtual_pi import base as base_system
 from tests.virtual_pi import plug
 from tests.virtual_pi.boards import Virt
+from tests.virtual_pi.cache import cached
 from tests.virtual_pi.machine import GATEWAY, Machine
 from tests.virtual_pi.progress import step
 from tests.virtual_pi.server import UsbipServer
@@ -27,7 +26,6 @@ from tests.virtual_pi.sh04 import Sh04
 
 SOURCES = ("agent/pinna", "ansible", "asound.conf", "requirements.lock", "tests/fleet/pis.py")
 SSH = "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
-_KEPT = 2  # converged disks in the cache: this one and the one before
 
 _ATTACH = Path(plug.__file__).with_name("guest_attach.py")
 _PLUGGED_IN = """\
@@ -126,24 +124,12 @@ def key(variables: Mapping[str, str]) -> str:
         for file in files:
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
-    return f"converged-{digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]
 
 
 def converged(microphone: Sh04, variables: Mapping[str, str]) -> Converged:
     """The converged disk of these sources; made now when the cache does not hold it (many minutes)."""
-    cache = base_system.cache_folder()
-    folder = cache / key(variables)
-    if not (folder / "report.json").exists():
-        work = Path(tempfile.mkdtemp(prefix="converging-", dir=cache))
-        try:
-            _converge(work, microphone, variables)
-            shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        for old in sorted(cache.glob("converged-*"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            shutil.rmtree(old)
-    os.utime(folder)
+    folder = cached("converged", key(variables), lambda work: _converge(work, microphone, variables))
     saved = json.loads((folder / "report.json").read_text())
     return Converged(folder / "disk.qcow2", Play(**saved))
 
@@ -155,6 +141,6 @@ def _converge(work: Path, microphone: Sh04, variables: Mapping[str, str]) -> Non
         (work / "report.json").write_text(json.dumps(vars(first)))
         # Each copy gets an identity of its own: the key of the machine that boots it, and a machine-id.
         pi.machine.run("systemctl disable -q virtual-microphone.service; journalctl -q --rotate")
-        pi.machine.run("rm -f /root/.ssh/authorized_keys; : >/etc/machine-id; sync")
+        pi.machine.run("rm -f ~/.ssh/authorized_keys; : >/etc/machine-id; sync")
         pi.machine.power_cut()
         shutil.copyfile(pi.machine.disk, work / "disk.qcow2")

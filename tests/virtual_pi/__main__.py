@@ -88,13 +88,13 @@ def found_by_inventory(pi: Machine) -> Iterator[None]:
 
 
 def run(board: Virt | Raspi3b, device: Sh04, ssh_port: int) -> None:
-    with (
-        UsbipServer() as server,
-        Machine(base(), board, ssh_port=ssh_port) as pi,
-        found_by_inventory(pi),
-    ):
+    with contextlib.ExitStack() as stage:
+        server = stage.enter_context(UsbipServer())
+        pi = stage.enter_context(Machine(base(), board, ssh_port=ssh_port))
         with step("booting"):
             pi.start()
+            if ssh_port:  # ours, now that QEMU has it
+                stage.enter_context(found_by_inventory(pi))
             pi.wait_ssh(600)
         with step("plugging in the microphone"):
             busid = server.plug(device)

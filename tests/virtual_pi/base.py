@@ -8,19 +8,15 @@ throws away at each fork.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.virtual_pi import initramfs
+from tests.virtual_pi.cache import cached
 from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.processes import end, need, spawn
 from tests.virtual_pi.progress import say, step
@@ -69,7 +65,6 @@ _NEEDS_FREE = 6 << 30
 _SILENCE_SECONDS = (
     600.0  # longest that the emulated machine may say nothing; ca-certificates takes about 60 s
 )
-_KEPT = 2  # base systems in the cache: this one and the one before, which another checkout may use
 
 
 @dataclass(frozen=True)
@@ -115,43 +110,15 @@ def key() -> str:
     digest = hashlib.sha256(repr((PACKAGES, DISK_BYTES, LABEL)).encode())
     for name in _RECIPE:
         digest.update((_HERE / name).read_bytes())
-    return f"{SUITE}-{ARCHITECTURE}-{digest.hexdigest()[:12]}"
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/pinna/virtual-pi, made if need be."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "pinna" / "virtual-pi"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return digest.hexdigest()[:12]
 
 
 def base() -> Base:
     """The base system of this recipe; built now when the cache does not hold it (minutes)."""
-    cache = cache_folder()
-    folder = cache / key()
-    if not folder.is_dir():
-        with _lock(cache / "lock"):
-            if not folder.is_dir():
-                _build(cache, folder)
-                _forget_old(cache)
-    os.utime(folder)
-    return Base(folder)
+    return Base(cached(f"{SUITE}-{ARCHITECTURE}", key(), _build))
 
 
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """One builder at a time; the second waits, and then finds the first one's result."""
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process builds the base system; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _build(cache: Path, folder: Path) -> None:
+def _build(work: Path) -> None:
     for program, package in (
         ("mmdebstrap", "mmdebstrap"),
         ("fakeroot", "fakeroot"),
@@ -160,26 +127,19 @@ def _build(cache: Path, folder: Path) -> None:
         ("qemu-system-aarch64", "qemu-system-arm"),
     ):
         need(program, package)
-    free = shutil.disk_usage(cache).free
+    free = shutil.disk_usage(work).free
     if free < _NEEDS_FREE:
         raise VirtualPiError(
-            f"{cache} has {free >> 20} MB free, the base system needs {_NEEDS_FREE >> 20} MB to build",
+            f"{work.parent} has {free >> 20} MB free, the base system needs {_NEEDS_FREE >> 20} MB to build",
             hint="free some space, or set XDG_CACHE_HOME to a folder on another disk",
         )
-    for left in cache.glob("build-*"):  # of a build that was killed; we hold the lock
-        shutil.rmtree(left)
-    work = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
-    try:
-        with step(f"building the base system, Debian {SUITE} {ARCHITECTURE} (once)"):
-            _bootstrap(work)
-            _assemble(work)
-            _configure(work)
-            _check(work)
-        shutil.rmtree(work / "root")
-        (work / "log").rename(work / "build.log")
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with step(f"building the base system, Debian {SUITE} {ARCHITECTURE} (once)"):
+        _bootstrap(work)
+        _assemble(work)
+        _configure(work)
+        _check(work)
+    shutil.rmtree(work / "root")
+    (work / "log").rename(work / "build.log")
 
 
 def _bootstrap(work: Path) -> None:
@@ -277,9 +237,3 @@ def _check(work: Path) -> None:
             f"the base system's disk is damaged: {done.stdout.decode(errors='replace').strip()}",
             hint="is the host's disk full or failing?",
         )
-
-
-def _forget_old(cache: Path) -> None:
-    built = sorted(cache.glob(f"{SUITE}-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in built[_KEPT:]:
-        shutil.rmtree(folder)

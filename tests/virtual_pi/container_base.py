@@ -10,17 +10,16 @@ for all but a few files of no use in a container.
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from email.parser import Parser
 from pathlib import Path
 
 from tests.virtual_pi import base as base_system
+from tests.virtual_pi.cache import cached
 from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.processes import need
 from tests.virtual_pi.progress import step
@@ -34,23 +33,15 @@ _LEFT_OUT += (
     "usr/share/man",
 )  # as in Debian's slim images
 _EMPTY = ("dev", "proc", "root", "run", "sys", "tmp", "var/cache", "var/log")
-_KEPT = 2
+_NAME = "base.tar.gz"
 
 Packages = Mapping[str, Mapping[str, str]]
 
 
 def container_base() -> Path:
     """The tarball (gzip) that belongs to the current base system; made now, in seconds, unless there."""
-    base = base_system.base()
-    cache = base_system.cache_folder()
-    archive = cache / f"container-{base.folder.name}.tar.gz"
-    if not archive.exists():
-        with step("making the base image for containers"):
-            _make(base.disk, archive)
-        for old in sorted(cache.glob("container-*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            old.unlink()
-    os.utime(archive)
-    return archive
+    disk = base_system.base().disk
+    return cached("container", base_system.key(), lambda work: _make(disk, work)) / _NAME
 
 
 def installed(status: str) -> Packages:
@@ -87,30 +78,26 @@ def _relations(field: str) -> Iterator[list[str]]:
         yield [word.split()[0].split(":")[0] for word in relation.split("|")]
 
 
-def _make(disk: Path, archive: Path) -> None:
+def _make(disk: Path, work: Path) -> None:
     debugfs = need("debugfs", "e2fsprogs")
-    work = Path(tempfile.mkdtemp(prefix="container-", dir=archive.parent))
-    try:
-        root = work / "root"
-        root.mkdir()
+    root = work / "root"
+    root.mkdir()
+    with step("making the base image for containers"):
         command = [debugfs, "-R", f"rdump / {root}", str(disk)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         status = root / "var/lib/dpkg/status"
         if not status.exists():
             raise VirtualPiError(
                 f"cannot read the base system's disk: {done.stderr.strip()}",
-                hint=f"is {archive.parent} full? Or else remove {disk.parent}: it is built anew",
+                hint=f"is {work.parent} full? Or else remove {disk.parent}: it is built anew",
             )
         packages = installed(status.read_text())
         kept = closure(packages, WANTED)
         _remove(root, set(packages) - kept, kept)
         paragraphs = status.read_text().strip().split("\n\n")
         status.write_text("".join(f"{p}\n\n" for p in paragraphs if next(iter(installed(p))) in kept))
-        part = work / archive.name
-        _pack(root, part)
-        part.rename(archive)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _pack(root, work / _NAME)
+    shutil.rmtree(root)
 
 
 def _remove(root: Path, packages: set[str], kept: set[str]) -> None:

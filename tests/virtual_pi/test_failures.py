@@ -74,13 +74,14 @@ print("left behind:", os.listdir(tempfile.gettempdir()))
 """
 BUILD = """
 import os
-from tests.virtual_pi.base import base, cache_folder
+from tests.virtual_pi.base import base
+from tests.virtual_pi.cache import cache_folder
 from tests.virtual_pi.errors import VirtualPiError
 try:
     base()
 except VirtualPiError as error:
     print(error)
-print("left behind:", [name for name in os.listdir(cache_folder()) if name != "lock"])
+print("left behind:", [name for name in os.listdir(cache_folder()) if not name.startswith(".lock-")])
 """
 
 
