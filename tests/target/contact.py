@@ -82,7 +82,13 @@ class Contact:
         lines = done.stdout_bytes.decode(errors="replace").splitlines()
         if done.rc or not lines:
             raise self._unreachable(done.stderr_bytes.decode(errors="replace"))
-        return cast(dict[str, Any], json.loads(lines[-1]))
+        try:
+            return cast(dict[str, Any], json.loads(lines[-1]))
+        except ValueError:
+            raise Unreachable(
+                f"{self.name} cannot be examined: it answers {lines[-1][:80]!r}, which is no JSON. "
+                "Does something print there when a shell starts or ends, such as ~/.bashrc?"
+            ) from None
 
     def hang_up(self) -> None:
         """End the shared connection, if there is one."""

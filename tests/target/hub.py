@@ -35,12 +35,14 @@ class Hub:
             if self.token_file is not None:
                 request.add_header("Authorization", f"Bearer {self.token_file.read_text().strip()}")
             with urllib.request.urlopen(request, timeout=10) as answer:
-                body: dict[str, Any] = json.load(answer)
+                body = json.load(answer)
         except urllib.error.HTTPError as error:
             raise HubSilent(f"{address} answers {error.code}. Is --hub-token-file the hub's?") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise HubSilent(f"no hub answers at {address}: {reason}. Is --hub-url right?") from error
+        if not isinstance(body, dict) or not {"active_devices", "frames_forwarded"} <= body.keys():
+            raise HubSilent(f"{address} answers, but not as a hub does. Is --hub-url right?")
         return body
 
     def watch(self, device: str, since: dict[str, Any]) -> dict[str, Any]:
@@ -48,10 +50,15 @@ class Hub:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             now = self.health()
-            heard = frames(now, device) > frames(since, device) and level(now, device) > SILENCE_DBFS
-            if heard or time.monotonic() > deadline:
+            if _heard(now, since, device) or time.monotonic() > deadline:
                 return now
             time.sleep(0.2)
+
+
+def _heard(now: dict[str, Any], since: dict[str, Any], device: str) -> bool:
+    if "devices" not in now:  # a hub that names nobody
+        return bool(now["frames_forwarded"] > since["frames_forwarded"])
+    return frames(now, device) > frames(since, device) and level(now, device) > SILENCE_DBFS
 
 
 def level(health: dict[str, Any], device: str) -> float:

@@ -99,15 +99,21 @@ def test_the_agent_hears_and_is_connected(facts: Answer) -> None:
 
 
 @pytest.mark.live
-def test_the_hub_hears_the_agent(facts: Answer, hub: HubView) -> None:
+def test_the_hub_counts_the_agent(hub: HubView) -> None:
     must(not hub.trouble, hub.trouble)
-    device, before, after = facts["configuration"].get("device_id", ""), hub.before, hub.after
-    devices = after.get("devices", {})
     must(
-        devices or not after.get("active_devices"),
-        f"the hub counts {after.get('active_devices')} devices, but names none",
-        "Give --hub-token-file.",
+        hub.after["active_devices"],
+        "the hub counts no device",
+        "Are pinna_hub_url and --hub-url the same hub? journalctl -u pinna-agent tells what it answers.",
     )
+
+
+@pytest.mark.live
+def test_the_hub_hears_the_agent(facts: Answer, hub: HubView) -> None:
+    if hub.trouble or "devices" not in hub.after:
+        pytest.skip("the hub names no devices; `pinna hub` does, given --hub-token-file")
+    device, before, after = facts["configuration"].get("device_id", ""), hub.before, hub.after
+    devices = after["devices"]
     must(
         device in devices,
         f"the hub does not know {device!r}, of {sorted(devices)}",

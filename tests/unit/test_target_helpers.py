@@ -5,14 +5,19 @@ from __future__ import annotations
 import array
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 import zlib
 from base64 import b64decode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from tests.target.contact import packed
-from tests.target.hub import frames
+import testinfra
+from tests.target.contact import Contact, Unreachable, packed
+from tests.target.hub import Hub, HubSilent, frames
 from tests.target.proof import must, must_be_sound
 from tests.target.remote import facts, listen
 
@@ -98,6 +103,46 @@ Simple mixer control 'Mic',0
 def test_a_hub_that_does_not_know_the_device_has_no_frames_of_it() -> None:
     health = {"devices": {"kitchen": {"frames_received": 7}}}
     assert (frames(health, "kitchen"), frames(health, "hall"), frames({}, "hall")) == (7, 0, 0)
+
+
+class Says(BaseHTTPRequestHandler):
+    """Answers every GET with `body`."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        """Into no test's output."""
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"status": "ok"}'])
+def test_what_answers_unlike_a_hub_is_none(body: bytes) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("", (Says,), {"body": body})) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            with pytest.raises(HubSilent, match=r"Is --hub-url right\?$"):
+                Hub(f"http://127.0.0.1:{server.server_port}", None).health()
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_a_host_that_says_more_than_it_was_asked_for_is_told_why(tmp_path: Path) -> None:
+    """Here it is one that prints when its python3 ends, as a login shell's files may."""
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\n{sys.executable} "$@"\necho "Goodbye."\n')
+    python.chmod(0o755)
+    host = testinfra.get_host("local://")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        patch.setattr("tests.target.contact._AS_ROOT", "")
+        with pytest.raises(Unreachable, match=r"answers 'Goodbye.', which is no JSON.*bashrc"):
+            Contact(host, tmp_path / "control").ask("boot")
 
 
 def test_a_packed_program_runs_in_a_bare_python() -> None:
