@@ -61,4 +61,7 @@ def _make(kind: str, folder: Path, make: Callable[[Path], None]) -> None:
         shutil.rmtree(work, ignore_errors=True)
     made = sorted(folder.parent.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in made[_KEPT:]:
-        shutil.rmtree(old)
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:  # some older checkouts kept the containers' base image as a file
+            old.unlink()
