@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.local_play import ROLES, local_play
+from tests.support.local_play import local_play, render
 
 BASIC = {
     "pinna_target": "image",
@@ -19,27 +19,8 @@ BASIC = {
 }
 
 
-def render(folder: Path, template: str, variables: dict[str, Any]) -> str:
-    play = {
-        "name": "Render one template",
-        "tasks": [
-            {
-                "name": "Check the values",
-                "ansible.builtin.include_role": {"name": "agent", "tasks_from": "validate", "public": True},
-            },
-            {
-                "name": "Render",
-                "ansible.builtin.template": {
-                    "src": str(ROLES / "agent" / "templates" / template),
-                    "dest": str(folder / "rendered"),
-                    "mode": "0600",
-                },
-            },
-        ],
-    }
-    done = local_play(folder, play, variables={**BASIC, **variables})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return (folder / "rendered").read_text()
+def rendered(folder: Path, template: str, variables: dict[str, Any]) -> str:
+    return render(folder, "agent", template, {**BASIC, **variables})
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -97,7 +78,7 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_configuration_says_what_the_variables_say(
     tmp_path: Path, variables: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    text = render(tmp_path, "pinna.toml.j2", variables)
+    text = rendered(tmp_path, "pinna.toml.j2", variables)
     found = tomllib.loads(text)
     assert {key: found[key] for key in wanted} == wanted
     assert check(tmp_path).returncode == 0
@@ -106,7 +87,7 @@ def test_the_configuration_says_what_the_variables_say(
 
 def test_a_setting_that_does_not_exist_is_refused_by_the_agent(tmp_path: Path) -> None:
     """The role has the agent itself check what it wrote."""
-    render(tmp_path, "pinna.toml.j2", {"agent_settings": {"audio": {"latency": 120}}})
+    rendered(tmp_path, "pinna.toml.j2", {"agent_settings": {"audio": {"latency": 120}}})
     done = check(tmp_path)
     assert done.returncode == 3
     assert "audio.latency_ms" in done.stderr
@@ -115,7 +96,7 @@ def test_a_setting_that_does_not_exist_is_refused_by_the_agent(tmp_path: Path) -
 def test_the_service_is_confined(tmp_path: Path) -> None:
     """Exposure as systemd counts it, at most 2.0 of 10."""
     unit = tmp_path / "pinna-agent.service"
-    unit.write_text(render(tmp_path, "pinna-agent.service.j2", {}))
+    unit.write_text(rendered(tmp_path, "pinna-agent.service.j2", {}))
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit],
         capture_output=True,
@@ -126,7 +107,7 @@ def test_the_service_is_confined(tmp_path: Path) -> None:
 
 
 def test_the_service_follows_the_variables(tmp_path: Path) -> None:
-    lines = render(
+    lines = rendered(
         tmp_path, "pinna-agent.service.j2", {"agent_watchdog_seconds": 45, "agent_realtime_priority": 40}
     ).splitlines()
     assert {"WatchdogSec=45", "LimitRTPRIO=40"} <= set(lines)

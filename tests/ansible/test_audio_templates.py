@@ -6,32 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.local_play import ROLES, local_play
+from tests.support.local_play import render
 
 
-def render(folder: Path, template: str, variables: dict[str, Any]) -> str:
-    """`template` of role audio, by Ansible; `variables` arrive as strings, as from the command line."""
-    play = {
-        "name": "Render one template",
-        "tasks": [
-            {
-                "name": "Decide which card is which",
-                "ansible.builtin.include_role": {"name": "audio", "tasks_from": "validate", "public": True},
-            },
-            {
-                "name": "Render",
-                "ansible.builtin.template": {
-                    "src": str(ROLES / "audio" / "templates" / template),
-                    "dest": str(folder / "rendered"),
-                    "mode": "0600",
-                },
-            },
-        ],
-    }
+def rendered(folder: Path, template: str, variables: dict[str, Any]) -> str:
+    """`variables` arrive as strings, as from the command line."""
     given = {name: str(value) for name, value in variables.items()}
-    done = local_play(folder, play, variables={"pinna_target": "image", **given})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return (folder / "rendered").read_text()
+    return render(folder, "audio", template, {"pinna_target": "image", **given})
 
 
 def claims(rule: str) -> dict[str, str]:
@@ -64,7 +45,7 @@ def claims(rule: str) -> dict[str, str]:
 def test_the_rule_names_the_chosen_cards_only(
     tmp_path: Path, variables: dict[str, Any], wanted: dict[str, tuple[str, ...]]
 ) -> None:
-    rule = render(tmp_path, "70-pinna-audio.rules.j2", variables)
+    rule = rendered(tmp_path, "70-pinna-audio.rules.j2", variables)
     found = claims(rule)
     assert found.keys() == wanted.keys()
     for name, parts in wanted.items():
@@ -77,7 +58,7 @@ def test_the_rule_names_the_chosen_cards_only(
 
 
 def test_values_from_the_command_line_reach_alsa_as_numbers(tmp_path: Path) -> None:
-    text = render(
+    text = rendered(
         tmp_path,
         "40-pinna.conf.j2",
         {

@@ -38,3 +38,27 @@ def local_play(
         check=False,
         timeout=100,
     )
+
+
+def render(folder: Path, role: str, template: str, variables: dict[str, Any]) -> str:
+    """`template` of `role`, as Ansible writes it once the role has checked and completed `variables`."""
+    play = {
+        "name": "Render one template",
+        "tasks": [
+            {
+                "name": "Check the values",
+                "ansible.builtin.include_role": {"name": role, "tasks_from": "validate", "public": True},
+            },
+            {
+                "name": "Render",
+                "ansible.builtin.template": {
+                    "src": str(ROLES / role / "templates" / template),
+                    "dest": str(folder / "rendered"),
+                    "mode": "0600",
+                },
+            },
+        ],
+    }
+    done = local_play(folder, play, variables=variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (folder / "rendered").read_text()

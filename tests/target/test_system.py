@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 from tests.target.proof import must
+from tests.target.remote.facts import SOUND_FILES
 
 Facts = dict[str, Any]
-
-ROOTS = (
-    "/etc/asound.conf",
-    "/etc/alsa/conf.d/40-pinna.conf",
-    "/etc/udev/rules.d/70-pinna-audio.rules",
-    "/etc/modules-load.d/pinna-audio.conf",
-    "/etc/modprobe.d/pinna-audio.conf",
-    "/etc/security/limits.d/90-pinna-audio.conf",
-)
-"""Root's own, and readable by every program."""
 
 
 def test_the_system_is_supported(facts: Facts) -> None:
@@ -32,7 +23,7 @@ def test_the_system_is_supported(facts: Facts) -> None:
 
 def test_the_configuration_of_sound_belongs_to_root(facts: Facts) -> None:
     wrong = []
-    for path in ROOTS:
+    for path in SOUND_FILES:
         found = facts["files"][path]
         if found is None:
             wrong.append(f"{path} is not there")

@@ -43,13 +43,18 @@ COMMANDS = {
         "--no-pager",
     ),
 }
-FILES = (
+SOUND_FILES = (
     "/etc/asound.conf",
     "/etc/alsa/conf.d/40-pinna.conf",
     "/etc/udev/rules.d/70-pinna-audio.rules",
     "/etc/modules-load.d/pinna-audio.conf",
     "/etc/modprobe.d/pinna-audio.conf",
     "/etc/security/limits.d/90-pinna-audio.conf",
+)
+"""Root's own, and readable by every program."""
+
+FILES = (
+    *SOUND_FILES,
     "/etc/pinna",
     "/etc/pinna/pinna.toml",
     "/etc/pinna/hub_token",
