@@ -42,6 +42,7 @@ test-fleet:  ## the playbooks and tests/target on two virtual Pis: converge, cha
 
 bench:  ## figures side by side with peers: a table, and build/bench.json
 	@agent/bootstrap bench
+	@tests/virtual_pi/bootstrap
 	@.venv/bin/python -m tests.bench
 
 lock:  ## resolve the dependencies anew (needs uv)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.fleet import pis
+from tests.fleet.hub import TOKEN, FleetHub
 from tests.fleet.pis import Converged, Pi
 from tests.fleet.playbook import Play, play
-from tests.support.programs import program
-from tests.support.waiting import eventually
 from tests.virtual_pi.acoustics import wav
-from tests.virtual_pi.container_base import container_base
 from tests.virtual_pi.machine import GATEWAY
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
-from pinna.demo import speech
-
-TOKEN = "a-token-for-the-fleet"
 DEAD = "attic ansible_host=127.0.0.1 ansible_port=1 ansible_user=root ansible_ssh_common_args='-F none'"
 
 
@@ -36,77 +26,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(900 if index else 5400))
 
 
-@dataclass(frozen=True)
-class FleetHub:
-    """Where a `pinna hub` is, or will be, for the Pis and for us, and its token."""
-
-    port: int
-    token_file: Path
-
-    @property
-    def for_pis(self) -> str:
-        return f"http://{GATEWAY}:{self.port}"
-
-    @property
-    def for_us(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def health(self) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"{self.for_us}/health", headers={"Authorization": f"Bearer {TOKEN}"}
-        )
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            body: dict[str, Any] = json.load(answer)
-            return body
-
-
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> FleetHub:
     """Where the hub will be. While it is not there, emulated processors have time for Ansible."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    token = tmp_path_factory.mktemp("hub") / "token"
-    token.touch(0o600)
-    token.write_text(TOKEN)
-    return FleetHub(port, token)
+    return FleetHub.somewhere(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture(scope="session")
 def hub(place: FleetHub) -> Iterator[FleetHub]:
     """A running hub, from the first test that asks for it on."""
-    command = ["pinna", "hub", "listen", "--host", "0.0.0.0", "--port", str(place.port), "--json"]
-    folder = place.token_file.parent
-    with program([*command, "--token-file", str(place.token_file)], os.environ, folder, "hub") as running:
-
-        def listens() -> bool:
-            assert running.process.poll() is None, running.said()
-            return any("address" in line for line in running.events())
-
-        eventually(listens, what="the hub listens")
+    with place.running():
         yield place
 
 
 @pytest.fixture(scope="session")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Somebody who speaks, for the microphones."""
-    at = tmp_path_factory.mktemp("voice") / "voice.wav"
-    speech.speak(*speech.NEAR, at, pause_seconds=1.0)
-    return at
+    return pis.voice(tmp_path_factory.mktemp("voice"))
 
 
 @pytest.fixture(scope="session")
 def variables() -> dict[str, str]:
     """Of the first run: a hub that is not there. Each test run then tells its Pis the real one."""
-    return {
-        "pinna_hub_url": f"http://{GATEWAY}:8080",
-        "docker_base_archive": str(container_base()),
-        # An emulated processor is too slow for the echo canceller, and for a hundred wake-ups in a second.
-        "agent_settings": json.dumps(
-            {"echo": {"engine": "none"}, "audio": {"latency_ms": 200, "output": "none"}}
-        ),
-        "audio_period_ms": "40",
-        "audio_buffer_ms": "640",
-    }
+    return pis.variables(f"http://{GATEWAY}:8080")
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,16 @@ from pathlib import Path
 from tests.fleet.playbook import ROOT, Play, play
 from tests.virtual_pi import base as base_system
 from tests.virtual_pi import plug
+from tests.virtual_pi.base import SUITE
 from tests.virtual_pi.boards import Virt
 from tests.virtual_pi.cache import cached
+from tests.virtual_pi.container_base import container_base
 from tests.virtual_pi.machine import GATEWAY, Machine
 from tests.virtual_pi.progress import step
 from tests.virtual_pi.server import UsbipServer
 from tests.virtual_pi.sh04 import Sh04
+
+from pinna.demo import speech
 
 SOURCES = ("agent/pinna", "ansible", "asound.conf", "requirements.lock", "tests/fleet/pis.py")
 SSH = "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
@@ -72,6 +76,26 @@ class Pi:
         return " ".join([self.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
+def voice(folder: Path) -> Path:
+    """A WAV of somebody who speaks, for the microphones."""
+    at = folder / "voice.wav"
+    speech.speak(*speech.NEAR, at, pause_seconds=1.0)
+    return at
+
+
+def variables(hub_url: str, suite: str = SUITE) -> dict[str, str]:
+    """What an emulated Pi needs. Its processor is too slow for the echo canceller, and for short periods."""
+    return {
+        "pinna_hub_url": hub_url,
+        "docker_base_archive": str(container_base(suite)),
+        "agent_settings": json.dumps(
+            {"echo": {"engine": "none"}, "audio": {"latency_ms": 200, "output": "none"}}
+        ),
+        "audio_period_ms": "40",
+        "audio_buffer_ms": "640",
+    }
+
+
 def inventory(at: Path, pis: Iterable[Pi], variables: Mapping[str, str], *more: str) -> Path:
     """Write an inventory of `pis`, further lines `more`, and variables for them all."""
     lines = ["[pinna]", *(pi.line() for pi in pis), *more, "", "[pinna:vars]"]
@@ -82,18 +106,18 @@ def inventory(at: Path, pis: Iterable[Pi], variables: Mapping[str, str], *more: 
 
 @contextmanager
 def booted(
-    microphones: Mapping[str, Sh04], disk: Path | None = None, memory_mb: int = 512
+    microphones: Mapping[str, Sh04], disk: Path | None = None, suite: str = SUITE
 ) -> Iterator[tuple[Pi, ...]]:
-    """Running Pis, one for each name, their microphones plugged in.
+    """Running Pis of 512 MB, one for each name, their microphones plugged in.
 
     They are copies of a converged `disk`, or else of the bare base system.
     """
-    base = base_system.base()
+    base = base_system.base(suite)
     with ExitStack() as stage, step(f"booting {', '.join(microphones)}"):
         pis = []
         for name, microphone in microphones.items():
             server = stage.enter_context(UsbipServer())
-            machine = stage.enter_context(Machine(base, Virt(memory_mb=memory_mb)))
+            machine = stage.enter_context(Machine(base, Virt()))
             if disk is not None:
                 machine.disk.unlink()
                 base_system.overlay(disk, "qcow2", machine.disk)
@@ -109,9 +133,10 @@ def booted(
 
 @dataclass(frozen=True)
 class Converged:
-    """A disk on which site.yml has run, and what Ansible said of that run."""
+    """A disk on which site.yml has run, and what Ansible said of that run, and of a dry one before it."""
 
     disk: Path
+    dry: Play
     first: Play
 
 
@@ -127,18 +152,24 @@ def key(variables: Mapping[str, str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def converged(microphone: Sh04, variables: Mapping[str, str]) -> Converged:
+def converged(microphone: Sh04, variables: Mapping[str, str], suite: str = SUITE) -> Converged:
     """The converged disk of these sources; made now when the cache does not hold it (many minutes)."""
-    folder = cached("converged", key(variables), lambda work: _converge(work, microphone, variables))
-    saved = json.loads((folder / "report.json").read_text())
-    return Converged(folder / "disk.qcow2", Play(**saved))
+
+    def make(work: Path) -> None:
+        _converge(work, microphone, variables, suite)
+
+    folder = cached(f"converged-{suite}", key(variables), make)
+    dry, first = (Play(**saved) for saved in json.loads((folder / "reports.json").read_text()))
+    return Converged(folder / "disk.qcow2", dry, first)
 
 
-def _converge(work: Path, microphone: Sh04, variables: Mapping[str, str]) -> None:
-    with booted({"bare": microphone}) as (pi,):
-        first = play("site.yml", inventory(work / "inventory.ini", [pi], variables))
-        assert first.code == 0, first.trouble()
-        (work / "report.json").write_text(json.dumps(vars(first)))
+def _converge(work: Path, microphone: Sh04, variables: Mapping[str, str], suite: str) -> None:
+    with booted({"bare": microphone}, suite=suite) as (pi,):
+        one = inventory(work / "inventory.ini", [pi], variables)
+        runs = (play("site.yml", one, "--check", "--diff"), play("site.yml", one))
+        for run in runs:
+            assert run.code == 0, run.trouble()
+        (work / "reports.json").write_text(json.dumps([vars(run) for run in runs]))
         # Each copy gets an identity of its own: the key of the machine that boots it, and a machine-id.
         pi.machine.run("systemctl disable -q virtual-microphone.service; journalctl -q --rotate")
         pi.machine.run("rm -f ~/.ssh/authorized_keys; : >/etc/machine-id; sync")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fleet.hub import FleetHub
 from tests.virtual_pi.progress import say
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,10 @@ class Play:
     seconds: float
     report: dict[str, Any]
     said: str
+
+    @property
+    def tasks(self) -> int:
+        return sum(len(each["tasks"]) for each in self.report["plays"])
 
     def stats(self, host: str) -> dict[str, int]:
         """Of one host: ok, changed, unreachable, failures, skipped …"""
@@ -63,7 +68,7 @@ def command(
     playbook: str, inventory: Path, *arguments: str, extra: Mapping[str, Any] | None = None
 ) -> list[str]:
     """`extra` are `--extra-vars`."""
-    line = [str(ANSIBLE), "-i", str(inventory), f"ansible/{playbook}", *arguments]
+    line = [str(ANSIBLE), "-i", str(inventory), str(Path("ansible", playbook)), *arguments]
     return [*line, "--extra-vars", json.dumps(extra)] if extra else line
 
 
@@ -74,7 +79,7 @@ def play(
     extra: Mapping[str, Any] | None = None,
     timeout: float = 3000,
 ) -> Play:
-    """Run ansible/`playbook` from the repository's root."""
+    """Run ansible/`playbook`, or another one by its whole path, from the repository's root."""
     environment = {**_environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
     began = time.monotonic()
     done = subprocess.run(
@@ -89,9 +94,32 @@ def play(
     seconds = time.monotonic() - began
     start = done.stdout.find("{\n")
     report = json.loads(done.stdout[start:]) if start >= 0 else {"plays": [], "stats": {}}
-    tasks = sum(len(each["tasks"]) for each in report["plays"])
-    say(f"{playbook} {' '.join(arguments)}: {seconds:.0f} s, {tasks} tasks, {len(report['stats'])} hosts")
-    return Play(done.returncode, seconds, report, done.stdout[: max(0, start)] + done.stderr)
+    ended = Play(done.returncode, seconds, report, done.stdout[: max(0, start)] + done.stderr)
+    name = " ".join([Path(playbook).name, *arguments])
+    say(f"{name}: {seconds:.0f} s, {ended.tasks} tasks, {len(report['stats'])} hosts")
+    return ended
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One finished run of tests/target: exit code, seconds, and what pytest said."""
+
+    code: int
+    seconds: float
+    said: str
+
+
+def verify(inventory: Path, hub: FleetHub, junit: Path, *arguments: str, timeout: float = 2400) -> Proof:
+    """Run tests/target on all of an inventory, as an operator does; somebody speaks."""
+    line = [sys.executable, "-m", "pytest", "tests/target", "-q", "--hosts=ansible://pinna", "--speech"]
+    line += [f"--ansible-inventory={inventory}", f"--junitxml={junit}"]
+    line += [f"--hub-url={hub.for_us}", f"--hub-token-file={hub.token_file}", *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    began = time.monotonic()
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Proof(done.returncode, time.monotonic() - began, done.stdout + done.stderr)
 
 
 def kill_at(task: str, playbook: str, inventory: Path, *arguments: str, extra: Mapping[str, Any]) -> None:

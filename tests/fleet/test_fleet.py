@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 from tests.fleet.conftest import Fleet, FleetHub, units
 from tests.fleet.pis import Converged, Pi
-from tests.fleet.playbook import ROOT, kill_at, play
+from tests.fleet.playbook import ROOT, kill_at, play, verify
 from tests.support.waiting import eventually
 
 AGENT = "pinna-agent.service"
@@ -25,6 +22,10 @@ def test_a_bare_system_becomes_an_appliance(first: Converged) -> None:
     stats = first.first.stats("bare")
     assert stats["failures"] == stats["unreachable"] == 0
     assert stats["changed"] > 10
+
+
+def test_a_dry_run_of_a_bare_system_says_that_all_would_change(first: Converged) -> None:
+    assert first.dry.changed("bare") == ["preflight : Tell that all would change"]
 
 
 def test_a_dead_host_stops_nobody(fleet: Fleet) -> None:
@@ -159,22 +160,8 @@ def test_a_broken_release_is_taken_back_and_stops_the_update(
 
 def test_the_target_tests_pass(fleet: Fleet, hub: FleetHub, tmp_path: Path) -> None:
     """As an operator runs them, disruptions included: replug and reboot."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/target",
-        "-q",
-        "--hosts=ansible://pinna",
-        "--disruptive",
-    ]
-    command += [f"--ansible-inventory={fleet.inventory}", f"--junitxml={tmp_path / 'junit.xml'}", "--speech"]
-    command += [f"--hub-url={hub.for_us}", f"--hub-token-file={hub.token_file}"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=2400, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    proof = verify(fleet.inventory, hub, tmp_path / "junit.xml", "--disruptive")
+    assert proof.code == 0, proof.said
 
 
 def config(pi: Pi) -> str:

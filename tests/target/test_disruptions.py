@@ -28,6 +28,25 @@ def test_a_replugged_microphone_is_heard_again(
     request.node.user_properties.append(("seconds_until_heard_again", what["seconds"]))
 
 
+@pytest.mark.stage(REPLUGGED)
+def test_a_container_that_was_running_hears_the_replugged_microphone(
+    host: Host, pytestconfig: pytest.Config
+) -> None:
+    heard = _disruption(host, REPLUGGED, pytestconfig).get("container")
+    if heard is None:
+        pytest.skip("no container can be started here")
+    trouble = heard.get("error") or "; ".join(
+        f"{library}: {heard[library].get('error', 'digital silence')}"
+        for library in ("pyaudio", "sounddevice")
+        if not heard[library].get("peak")
+    )
+    must(
+        not trouble,
+        f"in a container that was running when the microphone came back: {trouble}",
+        "Is /dev/snd bound as a folder, and `c 116:* rmw` among device_cgroup_rules? See compose.yaml.",
+    )
+
+
 @pytest.mark.stage(REBOOTED)
 def test_the_device_comes_back_from_a_reboot(
     host: Host, pytestconfig: pytest.Config, request: pytest.FixtureRequest

@@ -1,4 +1,4 @@
-"""The base system: Debian trixie arm64 as a disk image, built once, cached, and copied on write.
+"""The base system: Debian arm64 as a disk image, built once, cached, and copied on write.
 
 The build needs neither root nor qemu-user. mmdebstrap downloads and extracts the packages, the host's dpkg
 unpacks them at native speed (`unpack.sh`), and an emulated machine runs the maintainer scripts
@@ -21,7 +21,7 @@ from tests.virtual_pi.errors import VirtualPiError
 from tests.virtual_pi.processes import end, need, spawn
 from tests.virtual_pi.progress import say, step
 
-SUITE = "trixie"
+SUITE = "trixie"  # unless a test asks for another
 ARCHITECTURE = "arm64"
 DISK_BYTES = 8 << 30  # sparse; an SD card's size must be a power of two for the raspi3b board
 LABEL = "PINNA"
@@ -106,19 +106,19 @@ def overlay(backing: Path, backing_format: str, at: Path) -> Path:
 
 
 def key() -> str:
-    """Changes when the package list, the suite, the architecture or a script of the build does."""
+    """Changes when the package list or a script of the build does."""
     digest = hashlib.sha256(repr((PACKAGES, DISK_BYTES, LABEL)).encode())
     for name in _RECIPE:
         digest.update((_HERE / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
-def base() -> Base:
+def base(suite: str = SUITE) -> Base:
     """The base system of this recipe; built now when the cache does not hold it (minutes)."""
-    return Base(cached(f"{SUITE}-{ARCHITECTURE}", key(), _build))
+    return Base(cached(f"{suite}-{ARCHITECTURE}", key(), lambda work: _build(work, suite)))
 
 
-def _build(work: Path) -> None:
+def _build(work: Path, suite: str) -> None:
     for program, package in (
         ("mmdebstrap", "mmdebstrap"),
         ("fakeroot", "fakeroot"),
@@ -133,8 +133,8 @@ def _build(work: Path) -> None:
             f"{work.parent} has {free >> 20} MB free, the base system needs {_NEEDS_FREE >> 20} MB to build",
             hint="free some space, or set XDG_CACHE_HOME to a folder on another disk",
         )
-    with step(f"building the base system, Debian {SUITE} {ARCHITECTURE} (once)"):
-        _bootstrap(work)
+    with step(f"building the base system, Debian {suite} {ARCHITECTURE} (once)"):
+        _bootstrap(work, suite)
         _assemble(work)
         _configure(work)
         _check(work)
@@ -142,12 +142,12 @@ def _build(work: Path) -> None:
     (work / "log").rename(work / "build.log")
 
 
-def _bootstrap(work: Path) -> None:
+def _bootstrap(work: Path, suite: str) -> None:
     command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={ARCHITECTURE}"]
     command += ["--aptopt=APT::Install-Recommends false", "--skip=cleanup/apt/cache"]
     command += [f"--include={','.join(PACKAGES)}", f"--extract-hook={(_HERE / 'unpack.sh').read_text()}"]
     with step("downloading and unpacking the packages"):
-        _run([*command, SUITE, str(work / "root.tar")], work / "log", timeout=1800)
+        _run([*command, suite, str(work / "root.tar")], work / "log", timeout=1800)
 
 
 def _assemble(work: Path) -> None:

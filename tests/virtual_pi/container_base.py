@@ -38,10 +38,10 @@ _NAME = "base.tar.gz"
 Packages = Mapping[str, Mapping[str, str]]
 
 
-def container_base() -> Path:
+def container_base(suite: str = base_system.SUITE) -> Path:
     """The tarball (gzip) that belongs to the current base system; made now, in seconds, unless there."""
-    disk = base_system.base().disk
-    return cached("container", base_system.key(), lambda work: _make(disk, work)) / _NAME
+    disk = base_system.base(suite).disk
+    return cached(f"container-{suite}", base_system.key(), lambda work: _make(disk, work)) / _NAME
 
 
 def installed(status: str) -> Packages:

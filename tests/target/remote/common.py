@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import tomllib
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 MICROPHONE = Path("/proc/asound/mic")
+COMPOSE = Path("/opt/pinna/probe/compose.yaml")
+CONTAINER_SECONDS = 300  # an emulated Pi takes half a minute to start a container
 
 
 def run(*command: str, seconds: float = 60) -> dict[str, Any]:
@@ -51,6 +54,32 @@ def read(path: Path) -> str:
         return path.read_text(errors="replace").strip()
     except OSError:  # not there, or a device that has just gone
         return ""
+
+
+def compose(*arguments: str) -> dict[str, Any]:
+    """`run` of docker-compose for the probe's container."""
+    return run("docker-compose", "--file", str(COMPOSE), *arguments, seconds=CONTAINER_SECONDS)
+
+
+def no_container() -> str:
+    """Why the probe's container cannot be started; empty when it can."""
+    named = re.search(r"(?m)^ *image: *(\S+)", read(COMPOSE))
+    if named is None:
+        return f"{COMPOSE} names no image"
+    # Compose would build it now, which is not a test's to do.
+    if run("docker", "image", "inspect", named[1])["code"]:
+        return f"its image {named[1]} is not there: run site.yml with --tags docker"
+    return ""
+
+
+def heard_in_container(said: dict[str, Any]) -> dict[str, Any]:
+    """The probe's own JSON, which is the last line that it `said`; or `error`."""
+    try:
+        heard: dict[str, Any] = json.loads(said["out"].strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        reason = said["err"].splitlines() or [f"it ended with code {said['code']}"]
+        return {"error": reason[-1]}
+    return heard
 
 
 def configuration() -> dict[str, Any]:

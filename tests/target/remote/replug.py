@@ -1,20 +1,33 @@
 """Runs on the target, as root: take the microphone's USB device from its driver, and give it back.
 
 To the kernel, to udev and to programs this is what pulling the plug and putting it in again is. Prints
-{"gone": true, "back": true, "heard": true, "streams": [before, after], "seconds": 4.2}, of which `seconds` is
-from giving it back to the agent sending its sound again; or {"error": ...}.
+{"gone": true, "back": true, "heard": true, "streams": [before, after], "seconds": 4.2, "container": {...}},
+of which `seconds` is from giving it back to the agent sending its sound again, and `container` what the
+probe then hears in a container that was started before; null where none can be. Or {"error": ...}.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tests.target.remote.common import MICROPHONE, configuration, health, sound_card
+from tests.target.remote.common import (
+    CONTAINER_SECONDS,
+    MICROPHONE,
+    compose,
+    configuration,
+    health,
+    heard_in_container,
+    no_container,
+    run,
+    sound_card,
+)
 
 PATIENCE_SECONDS = 120
+CONTAINER = "pinna-replugged"
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -27,6 +40,24 @@ def until(condition: Callable[[], bool]) -> bool:
     return True
 
 
+@contextmanager
+def container() -> Iterator[Callable[[], dict[str, Any] | None]]:
+    """A running container of the probe's image; what is yielded tells what the probe hears in it."""
+    if no_container():
+        yield lambda: None
+        return
+    run("docker", "rm", "--force", CONTAINER)  # one that a run cut short has left
+    started = compose("run", "--detach", "--rm", "--name", CONTAINER, "--entrypoint", "sleep", "probe", "1h")
+    program = ("docker", "exec", CONTAINER, "python3", "/opt/probe/probe.py")
+    try:
+        if started["code"]:
+            yield lambda: {"error": (started["err"].splitlines() or ["docker-compose failed"])[-1]}
+        else:
+            yield lambda: heard_in_container(run(*program, seconds=CONTAINER_SECONDS))
+    finally:
+        run("docker", "rm", "--force", CONTAINER)
+
+
 def replug() -> dict[str, Any]:
     if not MICROPHONE.exists():
         return {"error": "there is no card `mic` to replug"}
@@ -37,14 +68,6 @@ def replug() -> dict[str, Any]:
     before = health(settings)
     if "error" in before:
         return {"error": f"the agent does not answer ({before['error']})"}
-    switch = usb / "authorized"
-    switch.write_text("0")
-    try:
-        gone = until(lambda: not MICROPHONE.exists())
-    finally:
-        switch.write_text("1")
-        given_back = time.monotonic()
-    back = until(MICROPHONE.exists)
     streams = before["audio"]["streams_opened"]
     after: dict[str, Any] = {}
 
@@ -59,14 +82,25 @@ def replug() -> dict[str, Any]:
             and after["mic_frames_sent"] > earlier.get("mic_frames_sent", after["mic_frames_sent"])
         )
 
-    resumed = until(heard)
-    return {
-        "gone": gone,
-        "back": back,
-        "heard": resumed,
-        "streams": [streams, after.get("audio", {}).get("streams_opened")],
-        "seconds": round(time.monotonic() - given_back, 1),
-    }
+    switch = usb / "authorized"
+    with container() as in_container:
+        switch.write_text("0")
+        try:
+            gone = until(lambda: not MICROPHONE.exists())
+        finally:
+            switch.write_text("1")
+            given_back = time.monotonic()
+        back = until(MICROPHONE.exists)
+        resumed = until(heard)
+        seconds = time.monotonic() - given_back
+        return {
+            "gone": gone,
+            "back": back,
+            "heard": resumed,
+            "streams": [streams, after.get("audio", {}).get("streams_opened")],
+            "seconds": round(seconds, 1),
+            "container": in_container(),
+        }
 
 
 if __name__ == "__main__":
