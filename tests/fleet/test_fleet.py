@@ -137,17 +137,9 @@ def test_a_broken_release_is_taken_back_and_stops_the_update(
     fleet: Fleet, hub: FleetHub, tmp_path: Path
 ) -> None:
     """It installs well and does not run. The second host never sees it."""
-    broken = tmp_path / "broken"
-    left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "agent", broken / "agent", ignore=left_out)
-    for name in ("requirements.lock", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, broken)
-    app = broken / "agent/pinna/app.py"
-    text = app.read_text()
-    assert text.count(RUN) == 1
-    app.write_text(text.replace(RUN, f"{RUN}        raise RuntimeError('broken on purpose')\n"))
+    source = another_release(tmp_path, f"{RUN}        raise RuntimeError('broken on purpose')\n")
     before = [release(pi) for pi in fleet.pis]
-    done = play("update.yml", fleet.inventory, extra={"agent_source": str(broken)})
+    done = play("update.yml", fleet.inventory, extra={"agent_source": str(source)})
     assert done.code == 2, done.trouble()
     assert [release(pi) for pi in fleet.pis] == before
     first, second = fleet.pis
@@ -158,10 +150,36 @@ def test_a_broken_release_is_taken_back_and_stops_the_update(
         assert pi.machine.run(f"systemctl is-active {AGENT}").stdout.strip() == "active"
 
 
+def test_a_good_release_goes_round_and_is_proven_on_each(fleet: Fleet, hub: FleetHub, tmp_path: Path) -> None:
+    source = another_release(tmp_path, f"{RUN}        # a release like any other\n")
+    before = [release(pi) for pi in fleet.pis]
+    done = play("update.yml", fleet.inventory, extra={"agent_source": str(source)})
+    assert done.code == 0, done.trouble()
+    after = [release(pi) for pi in fleet.pis]
+    assert after[0] == after[1] != before[0]
+    for pi in fleet.pis:
+        (proof,) = [result for name, result in done.results(pi.name) if name == "Run the target's tests"]
+        assert " passed" in proof["stdout_lines"][-1], proof
+
+
 def test_the_target_tests_pass(fleet: Fleet, hub: FleetHub, tmp_path: Path) -> None:
     """As an operator runs them, disruptions included: replug and reboot."""
     proof = verify(fleet.inventory, hub, tmp_path / "junit.xml", "--disruptive")
     assert proof.code == 0, proof.said
+
+
+def another_release(folder: Path, run: str) -> Path:
+    """A checkout of this source, but for one line of the agent, which is `run` there."""
+    checkout = folder / "checkout"
+    left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "agent", checkout / "agent", ignore=left_out)
+    for name in ("requirements.lock", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    app = checkout / "agent/pinna/app.py"
+    text = app.read_text()
+    assert text.count(RUN) == 1
+    app.write_text(text.replace(RUN, run))
+    return checkout
 
 
 def config(pi: Pi) -> str:

@@ -61,6 +61,8 @@ PACKAGES = (
 
 _HERE = Path(__file__).parent
 _RECIPE = ("unpack.sh", "assemble.sh", "configure.sh", "initramfs.py", "init.sh")
+# From trixie on, base-files brings these links.
+_MERGE_USR = 'for name in bin sbin lib; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
 _NEEDS_FREE = 6 << 30
 _SILENCE_SECONDS = (
     600.0  # longest that the emulated machine may say nothing; ca-certificates takes about 60 s
@@ -145,7 +147,11 @@ def _build(work: Path, suite: str) -> None:
 def _bootstrap(work: Path, suite: str) -> None:
     command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={ARCHITECTURE}"]
     command += ["--aptopt=APT::Install-Recommends false", "--skip=cleanup/apt/cache"]
-    command += [f"--include={','.join(PACKAGES)}", f"--extract-hook={(_HERE / 'unpack.sh').read_text()}"]
+    packages = PACKAGES
+    if suite == "bookworm":
+        command += [f"--setup-hook={_MERGE_USR}"]
+        packages += ("usr-is-merged",)
+    command += [f"--include={','.join(packages)}", f"--extract-hook={(_HERE / 'unpack.sh').read_text()}"]
     with step("downloading and unpacking the packages"):
         _run([*command, suite, str(work / "root.tar")], work / "log", timeout=1800)
 
