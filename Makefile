@@ -30,14 +30,16 @@ pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/python -m tests.virtual_pi
 
-test-pi:  ## the tests that need a real kernel and a USB microphone, on the virtual Pi
+test-pi:  ## what needs a real kernel and a USB microphone, on a virtual Pi; and one made an appliance
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/pytest -m "not full" tests/virtual_pi
+	@.venv/bin/pytest tests/fleet/test_appliance.py
+
+test-pi-full:  ## all of it: fleets changed, cut short, updated, rolled back; an older Debian (an hour and more)
 	@agent/bootstrap test
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest tests/virtual_pi
-
-test-fleet:  ## the playbooks and tests/target on two virtual Pis: converge, change, break, roll back
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest tests/fleet
 
 bench:  ## figures side by side with peers: a table, and build/bench.json
@@ -51,4 +53,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test control lint pi test-pi test-fleet bench lock
+.PHONY: help demo test control lint pi test-pi test-pi-full bench lock

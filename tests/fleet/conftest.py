@@ -1,8 +1,9 @@
-"""A hub on this machine, and two virtual Pis that the playbook made appliances of."""
+"""A hub on this machine, and virtual Pis that the playbook made appliances of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,23 +87,27 @@ def units(pi: Pi) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def fleet(
+def appliances(
     first: Converged,
     place: FleetHub,
     voice: Path,
     variables: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Fleet]:
-    folder = tmp_path_factory.mktemp("fleet")
-    told = {**variables, "pinna_hub_url": place.for_pis, "pinna_hub_token": TOKEN}
-    microphones = {
-        name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in ("hall", "kitchen")
-    }
-    with pis.booted(microphones, first.disk) as two:
-        for pi in two:
-            pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)
-        before = units(two[0])
-        run = play("site.yml", pis.inventory(folder / "with-dead.ini", two, told, DEAD))
-        after = units(two[0])
-        restarted = {name for name in before if after.get(name) != before[name]}
-        yield Fleet(two, pis.inventory(folder / "inventory.ini", two, told), run, restarted)
+) -> Callable[..., AbstractContextManager[Fleet]]:
+    """A function: running appliances of these names, which have just been told where the hub is."""
+
+    @contextmanager
+    def running(*names: str) -> Iterator[Fleet]:
+        folder = tmp_path_factory.mktemp("fleet")
+        told = {**variables, "pinna_hub_url": place.for_pis, "pinna_hub_token": TOKEN}
+        microphones = {name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in names}
+        with pis.booted(microphones, first.disk) as booted:
+            for pi in booted:
+                pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)
+            before = units(booted[0])
+            run = play("site.yml", pis.inventory(folder / "with-dead.ini", booted, told, DEAD))
+            after = units(booted[0])
+            restarted = {name for name in before if after.get(name) != before[name]}
+            yield Fleet(booted, pis.inventory(folder / "inventory.ini", booted, told), run, restarted)
+
+    return running

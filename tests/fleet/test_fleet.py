@@ -1,15 +1,16 @@
-"""One playbook, a fleet: converge twice, change a thing, lose a host, cut a run short, break a release."""
+"""One playbook, two Pis: converge again, change a thing, lose a host, cut a run short, break a release."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fleet.conftest import Fleet, FleetHub, units
-from tests.fleet.pis import Converged, Pi
+from tests.fleet.pis import Pi
 from tests.fleet.playbook import ROOT, kill_at, play, verify
 from tests.support.waiting import eventually
 
@@ -18,14 +19,10 @@ RUN = "    async def run(self) -> None:\n"
 NOT_THIS = "This is another system's, for a while"
 
 
-def test_a_bare_system_becomes_an_appliance(first: Converged) -> None:
-    stats = first.first.stats("bare")
-    assert stats["failures"] == stats["unreachable"] == 0
-    assert stats["changed"] > 10
-
-
-def test_a_dry_run_of_a_bare_system_says_that_all_would_change(first: Converged) -> None:
-    assert first.dry.changed("bare") == ["preflight : Tell that all would change"]
+@pytest.fixture(scope="module")
+def fleet(appliances: Callable[..., AbstractContextManager[Fleet]]) -> Iterator[Fleet]:
+    with appliances("hall", "kitchen") as two:
+        yield two
 
 
 def test_a_dead_host_stops_nobody(fleet: Fleet) -> None:

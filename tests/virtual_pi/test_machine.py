@@ -76,6 +76,7 @@ def test_a_port_of_the_guest_is_forwarded(pi: Machine) -> None:
     assert (pi.forward(8000), pi.ssh_port) == (port, ssh_port)
 
 
+@pytest.mark.full
 def test_a_fleet_survives_a_reboot_and_a_power_cut(base_system: Base) -> None:
     with contextlib.ExitStack() as stage:
         fleet = [stage.enter_context(Machine(base_system, Virt(memory_mb=256))) for _ in range(3)]
