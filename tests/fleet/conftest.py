@@ -21,10 +21,10 @@ DEAD = "attic ansible_host=127.0.0.1 ansible_port=1 ansible_user=root ansible_ss
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first may have to wait for the base system and the first converge; the rest get 15 minutes."""
+    """The first may have to wait for the base system and the first converge, others for two Pis to boot."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for index, item in enumerate(here):
-        item.add_marker(pytest.mark.timeout(900 if index else 5400))
+        item.add_marker(pytest.mark.timeout(2700 if index else 7200))
 
 
 @pytest.fixture(scope="session")

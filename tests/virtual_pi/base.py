@@ -61,8 +61,9 @@ PACKAGES = (
 
 _HERE = Path(__file__).parent
 _RECIPE = ("unpack.sh", "assemble.sh", "configure.sh", "initramfs.py", "init.sh")
-# From trixie on, base-files brings these links.
+# From trixie on, base-files brings these links, and has a preinst script: unpack.sh leaves it for later.
 _MERGE_USR = 'for name in bin sbin lib; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
+_BASE_FILES_LATER = 'cd "$1/var/cache/apt/archives" && mkdir -p later && mv base-files_* later/'
 _NEEDS_FREE = 6 << 30
 _SILENCE_SECONDS = (
     600.0  # longest that the emulated machine may say nothing; ca-certificates takes about 60 s
@@ -149,7 +150,7 @@ def _bootstrap(work: Path, suite: str) -> None:
     command += ["--aptopt=APT::Install-Recommends false", "--skip=cleanup/apt/cache"]
     packages = PACKAGES
     if suite == "bookworm":
-        command += [f"--setup-hook={_MERGE_USR}"]
+        command += [f"--setup-hook={_MERGE_USR}", f"--extract-hook={_BASE_FILES_LATER}"]
         packages += ("usr-is-merged",)
     command += [f"--include={','.join(packages)}", f"--extract-hook={(_HERE / 'unpack.sh').read_text()}"]
     with step("downloading and unpacking the packages"):
