@@ -30,7 +30,7 @@ class Virt:
             *("-M", "virt", *processor, "-smp", str(self.cpus), "-m", str(self.memory_mb)),
             *("-kernel", str(base.kernel), "-initrd", str(base.initrd)),
             *("-drive", f"file={disk},format=qcow2,if=none,id=disk,cache=unsafe,werror=stop"),
-            *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-device", "virtio-blk-device,drive=disk", "-device", "virtio-net-pci,netdev=net,romfile="),
             *("-device", "virtio-rng-pci"),
         ]
 

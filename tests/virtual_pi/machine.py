@@ -14,7 +14,6 @@ key is `key`, the address is 127.0.0.1 port `ssh_port`. The guest reaches ports 
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import shutil
@@ -98,9 +97,9 @@ class Machine:
     def start(self, *, snapshot: str | None = None) -> None:
         """Power on, or resume from `snapshot`. Returns at once; `wait_ssh` tells when the guest answers."""
         assert self._qemu is None, "it runs already"
-        public = base64.b64encode(self.key.with_suffix(".pub").read_bytes()).decode()
-        # systemd writes it to /root/.ssh/authorized_keys (tmpfiles.d/provision.conf)
-        credential = f"systemd.set_credential_binary=ssh.authorized_keys.root:{public}"
+        public = self.key.with_suffix(".pub").read_text().strip()
+        # systemd writes it to root's authorized_keys (tmpfiles.d/provision.conf); bookworm's reads no base64.
+        credential = f'"systemd.set_credential=ssh.authorized_keys.root:{public}"'
         console, control = self.folder / "console", self.folder / "qmp"
         console.write_bytes(b"")
         command = ["qemu-system-aarch64", *self.board.arguments(self._base, self.disk)]
