@@ -34,7 +34,7 @@ test-pi:  ## what needs a real kernel and a USB microphone, on a virtual Pi; and
 	@agent/bootstrap test
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest -m "not full" tests/virtual_pi
-	@.venv/bin/pytest tests/fleet/test_appliance.py
+	@.venv/bin/pytest -m "not full" tests/fleet/test_appliance.py
 
 test-pi-full:  ## all of it: fleets changed, cut short, updated, rolled back; an older Debian (an hour and more)
 	@agent/bootstrap test
