@@ -51,6 +51,7 @@ def _hosts(count: int, place: FleetHub, folder: Path) -> list[dict[str, Any]]:
         assert floor.code == 0, floor.trouble()
         rows = [_row("first converge", count, first, floor), _row("nothing to do", count, again, floor)]
         with place.running():
+            place.wait_for(*microphones)
             proof = verify(inventory, place, folder / "junit.xml")
     assert proof.code == 0, proof.said
     suite = ElementTree.parse(folder / "junit.xml").getroot()[0]

@@ -52,6 +52,15 @@ class FleetHub:
             body: dict[str, Any] = json.load(answer)
             return body
 
+    def wait_for(self, *names: str) -> None:
+        """Until all these devices have been heard for two seconds. An agent may wait 30 s before it calls."""
+
+        def all_speak() -> bool:
+            devices = self.health().get("devices", {})
+            return all(devices.get(name, {}).get("frames_received", 0) > 100 for name in names)
+
+        eventually(all_speak, 240, what=f"the hub hears {' and '.join(names)}")
+
     @contextmanager
     def running(self) -> Iterator[None]:
         command = ["pinna", "hub", "listen", "--host", "0.0.0.0", "--port", str(self.port), "--json"]

@@ -41,6 +41,7 @@ def test_a_second_run_changes_nothing(appliance: Fleet) -> None:
 
 def test_the_target_tests_pass(appliance: Fleet, hub: FleetHub, tmp_path: Path) -> None:
     """As an operator runs them."""
+    hub.wait_for("porch")
     proof = verify(appliance.inventory, hub, tmp_path / "junit.xml")
     assert proof.code == 0, proof.said
 

@@ -12,7 +12,6 @@ import pytest
 from tests.fleet.conftest import Fleet, FleetHub, units
 from tests.fleet.pis import Pi
 from tests.fleet.playbook import ROOT, kill_at, play, verify
-from tests.support.waiting import eventually
 
 AGENT = "pinna-agent.service"
 RUN = "    async def run(self) -> None:\n"
@@ -121,13 +120,7 @@ def test_an_unsupported_system_is_refused_by_name(fleet: Fleet, another_system: 
 
 
 def test_the_hub_hears_every_pi(fleet: Fleet, hub: FleetHub) -> None:
-    names = {pi.name for pi in fleet.pis}
-
-    def all_speak() -> bool:
-        devices = hub.health().get("devices", {})
-        return names <= devices.keys() and all(devices[name]["frames_received"] > 100 for name in names)
-
-    eventually(all_speak, 240, what="the hub hears both")
+    hub.wait_for(*(pi.name for pi in fleet.pis))
 
 
 def test_a_broken_release_is_taken_back_and_stops_the_update(

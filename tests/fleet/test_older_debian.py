@@ -40,5 +40,6 @@ def test_an_older_debian_is_told_of_its_hub_and_passes_the_target_tests(
 ) -> None:
     done = play("site.yml", inventory)
     assert done.code == 0, done.trouble()
+    hub.wait_for("cellar")
     proof = verify(inventory, hub, tmp_path / "junit.xml")
     assert proof.code == 0, proof.said

@@ -14,7 +14,7 @@ from typing import Any
 
 MICROPHONE = Path("/proc/asound/mic")
 COMPOSE = Path("/opt/pinna/probe/compose.yaml")
-CONTAINER_SECONDS = 300  # an emulated Pi takes half a minute to start a container
+CONTAINER_SECONDS = 600  # an emulated Pi on a busy host takes minutes to start a container
 
 
 def run(*command: str, seconds: float = 60) -> dict[str, Any]:
