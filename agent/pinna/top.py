@@ -45,7 +45,7 @@ def fetch(url: str, token: str | None = None) -> dict[str, Any]:
         reason = getattr(error, "reason", error)
         raise HubUnreachableError(
             f"no agent answers at {url} ({reason})",
-            hint="Is it running (`systemctl status pinna`)? Its address is http.host and http.port",
+            hint="Is it running (`systemctl status pinna-agent`)? Its address is http.host and http.port",
         ) from error
     try:
         body = json.loads(text)
