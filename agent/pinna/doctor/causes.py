@@ -50,6 +50,11 @@ class Cause:
     advice: str
     commands: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The commands for a reader: names stay in braces, doubled braces are one."""
+        return tuple(command.replace("{{", "{").replace("}}", "}") for command in self.commands)
+
 
 _ALL: Final = (
     Cause(
@@ -256,10 +261,10 @@ _ALL: Final = (
         "access",
         "/dev/snd lacks the card's device files",
         "`arecord -l` says `no soundcards found`, /sys/class/sound lists the card.",
-        "udev makes them: start it, and let it look again.",
+        "Somebody removed them; the kernel makes them when the device is plugged in: plug it out and in.",
         (
-            "systemctl start systemd-udevd",
-            "udevadm trigger --action=add --settle --subsystem-match=sound",
+            "echo 0 >/sys/bus/usb/devices/{port}/authorized",
+            "echo 1 >/sys/bus/usb/devices/{port}/authorized",
         ),
     ),
     Cause(

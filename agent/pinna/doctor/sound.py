@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -11,8 +12,9 @@ GRAPH = "/etc/asound.conf"
 _SHM_KEYS = (
     1 << 18
 )  # alsa-lib adds card << 12, subdevice << 8, device << 2 and direction to ipc_key (pcm_direct.c)
+_SERVICE = re.compile(r"(?!ssh|user@)[\w@.\-]+\.service")
 _SERVERS = ("pipewire", "wireplumber", "pulseaudio", "jackd", "jackdbus")
-_PLACE = re.compile(r"(?:^|[\s:(])(/[^\s:]+):(\d+):\d*:?\s*(.*)")
+_CORRUPTED = re.compile(r"\(config_file_open\) (.+) may be old or corrupted")
 
 
 def alsa(snapshot: Snapshot, _host: Snapshot | None) -> Finding:
@@ -26,7 +28,8 @@ def _files(snapshot: Snapshot) -> Finding | None:
     for number, file in enumerate(files):
         path, kind = str(file.get("path")), file.get("kind")
         if kind == "folder":
-            return broken("alsa-conf-is-a-folder", f"{path} is a folder", file=path)
+            finding = broken("alsa-conf-is-a-folder", f"{path} is a folder", file=path)
+            return dataclasses.replace(finding, commands=()) if snapshot.in_container else finding
         first = number == 0
         if first and (kind in ("missing", "dangling link") or not _readable(snapshot, file)):
             return broken("alsa-conf-missing", f"{path}: {kind}, mode {file.get('mode', 'none')}", file=path)
@@ -58,11 +61,8 @@ def _parsed(snapshot: Snapshot) -> Finding:
     said = snapshot.said("alsa")
     if "configuration" not in snapshot.table("alsa"):
         return not_seen("alsa", f"libasound did not tell: {_end(snapshot, 'alsa')}")
-    wrong = [line for line in said if _PLACE.search(line) and "conf.c" in line]
     if snapshot.number("alsa", "configuration", "code") < 0:
-        place = next((match for line in wrong if (match := _PLACE.search(line))), None)
-        file = place[1] if place else _suspect(snapshot)
-        return broken("alsa-syntax-error", *wrong[:3] or said[:4], file=file)
+        return _dropped(snapshot, said)
     for line in said:
         if plugin := re.search(r"Cannot open shared library \S*?(libasound_module_\w+\.so)", line):
             return broken("alsa-plugin-missing", line, plugin=plugin[1])
@@ -72,13 +72,14 @@ def _parsed(snapshot: Snapshot) -> Finding:
     return _numbers(snapshot) or _winners(snapshot) or _shared(snapshot)
 
 
-def _suspect(snapshot: Snapshot) -> str:
-    """The file that the distribution did not bring, read last."""
-    return str(
-        next(
-            (one.get("path") for one in reversed(snapshot.tables("alsa_files")) if one.get("defines")), GRAPH
-        )
-    )
+def _dropped(snapshot: Snapshot, said: list[str]) -> Finding:
+    """All of the configuration: alsa-lib names the place (`_toplevel_:2:0:Unexpected char`), then the file."""
+    wrong = [line for line in said if _CORRUPTED.search(line) or re.search(r":\d+:\d+:", line)]
+    named = next((match[1] for line in wrong if (match := _CORRUPTED.search(line))), "")
+    if named:
+        return broken("alsa-syntax-error", *wrong[:3], file=named)
+    error = snapshot.text("alsa", "configuration", "error")
+    return broken("alsa-syntax-error", error, *said[:4], file="the configuration", confidence="likely")
 
 
 def _with(snapshot: Snapshot, fits: Any) -> str:
@@ -140,11 +141,12 @@ def access(snapshot: Snapshot, host: Snapshot | None) -> Finding:
     cards = snapshot.tables("cards") or (host.tables("cards") if host else [])
     inside = snapshot.in_container
     wanted = {f"/dev/snd/controlC{card.get('number')}" for card in cards if card.get("records")}
-    if inside and not controls and not (host and not wanted):
-        return broken("container-without-devices", "/dev/snd has no controlC* in the container")
+    if inside and not snapshot.table("nodes").get("folder"):
+        return broken("container-without-devices", "there is no /dev/snd in the container")
     if lost := sorted(wanted - set(controls)):
         cause = "container-old-devices" if inside else "device-nodes-missing"
-        return broken(cause, f"missing: {', '.join(lost)}; there are: {', '.join(controls) or 'none'}")
+        said = f"missing: {', '.join(lost)}; there are: {', '.join(controls) or 'none'}"
+        return broken(cause, said, port=snapshot.microphone_card.get("usb", ""))
     if not controls:
         return not_seen("access", "there is no card to ask for")
     for path, node in sorted(controls.items()):
@@ -236,12 +238,7 @@ def _busy(snapshot: Snapshot, host: Snapshot | None, evidence: list[str]) -> Fin
     if elsewhere and shares:
         namespaces = f"{who} is in {holder.get('ipc')}, {snapshot.user} in {ours}"
         return broken("ipc-namespaces-differ", *evidence, namespaces, name=name)
-    service = (
-        unit.endswith(".service")
-        and re.fullmatch(r"[\w@.\-]+", unit)
-        and not unit.startswith(("ssh", "user@"))
-    )
-    stop = f"systemctl stop {unit}" if service else f"kill {int(str(pid))}"
+    stop = f"systemctl stop {unit}" if _SERVICE.fullmatch(unit) else f"kill {int(str(pid))}"
     return broken("microphone-held", *evidence, who, name=name, pid=pid, stop=stop)
 
 
@@ -257,13 +254,22 @@ def _objects(snapshot: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
+def _forget(snapshot: Snapshot) -> str:
+    """The command that removes the objects and starts anew the services that hold the card."""
+    objects = [
+        f"ipcrm -{'m' if one['kind'] == 'shm' else 's'} {int(one['id'])}" for one in _objects(snapshot)
+    ]
+    units = {str(one.get("unit", "")) for one in snapshot.tables("holders", "list")}
+    services = sorted(unit for unit in units if _SERVICE.fullmatch(unit))
+    return "; ".join([*objects, *([f"systemctl restart {' '.join(services)}"] if services else [])]) or "true"
+
+
 def _not_shared(snapshot: Snapshot, host: Snapshot | None, evidence: list[str], error: str) -> Finding:
     objects = _objects(snapshot)
     described = [
         f"{one['kind']} {one['id']} (key {one['key']}): {one['owner']}:{one['group']} {one['mode']}"
         for one in objects
     ]
-    remove = "; ".join(f"ipcrm -{'m' if one['kind'] == 'shm' else 's'} {int(one['id'])}" for one in objects)
     inside, outside = snapshot.text("alsa", "version"), host.text("alsa", "version") if host else ""
     if error == "EINVAL" and outside and inside != outside:
         return broken(
@@ -277,18 +283,15 @@ def _not_shared(snapshot: Snapshot, host: Snapshot | None, evidence: list[str], 
     if "dsnoop" in definition and "ipc_perm" not in definition:
         pcm = snapshot.text("alsa", "listened", "pcm")
         file = _with(snapshot, lambda one: any(each.get("name") == pcm for each in one.get("defines", [])))
-        return broken("ipc-perm-missing", *evidence, *described, file=file, remove=remove or "true")
+        return broken("ipc-perm-missing", *evidence, *described, file=file, remove=_forget(snapshot))
     if objects:
-        return broken("stale-ipc-objects", *evidence, *described, remove=remove)
+        return broken("stale-ipc-objects", *evidence, *described, remove=_forget(snapshot))
     return broken("microphone-does-not-open", *evidence, confidence="likely")
 
 
 def _unsupported(snapshot: Snapshot, evidence: list[str]) -> Finding | None:
     """The shared microphone is set to what the hardware, by its descriptors, does not have."""
     text, has = snapshot.text("alsa", "settings"), snapshot.microphone_card.get("capture", {})
-    remove = "; ".join(
-        f"ipcrm -{'m' if one['kind'] == 'shm' else 's'} {int(one['id'])}" for one in _objects(snapshot)
-    )
     for setting, cause in (("rate", "rate-unsupported"), ("channels", "channels-unsupported")):
         wanted, offered = (
             re.search(rf"(?m)^mic_{setting} (\d+)$", text),
@@ -309,7 +312,7 @@ def _unsupported(snapshot: Snapshot, evidence: list[str]) -> Finding | None:
                 wanted=wanted[1],
                 offered=", ".join(map(str, offered)),
                 best=best,
-                remove=remove or "true",
+                remove=_forget(snapshot),
             )
     return None
 

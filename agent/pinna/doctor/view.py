@@ -99,7 +99,7 @@ def explained(cause: Cause) -> str:
     parts = [f"{cause.id}: {cause.title}", "", f"What is seen: {cause.seen}", f"Cure: {cause.advice}"]
     text = "\n".join(textwrap.fill(part, _WIDTH - 10) if part else "" for part in parts)
     return text + (
-        "\n\nAs root:\n" + "\n".join(f"    {command}" for command in cause.commands) if cause.commands else ""
+        "\n\nAs root:\n" + "\n".join(f"    {command}" for command in cause.shown) if cause.commands else ""
     )
 
 
