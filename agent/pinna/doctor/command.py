@@ -100,7 +100,11 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
         saved = [{"place": report.place, "snapshot": dict(report.snapshot)} for report in reports]
         options.save.write_text(json.dumps({"pinna_doctor": 1, "places": saved}, indent=1) + "\n", "utf-8")
         progress(f"saved to {options.save}")
-    return _show(reports, options, say) if options.json else _code(reports)
+    if options.json:
+        return _show(reports, options, say)
+    if len(reports) > 1:
+        say(view.summary(reports))
+    return _code(reports)
 
 
 def _show(reports: list[Report], options: Namespace, say: Say) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pinna.doctor.finding import Finding
 from pinna.doctor.judge import first_broken, judge, parse
-from pinna.errors import LookError, PinnaError
+from pinna.errors import BrokenError, LookError, PinnaError
 
 SOURCE: Final = Path(__file__).with_name("collect.py")
 _AT_ONCE: Final = 25  # ssh clients; each costs this machine a key exchange
@@ -58,8 +58,8 @@ class Request:
 
     @property
     def arguments(self) -> list[str]:
-        given = ["--seconds", f"{self.seconds:g}", *(["--user", self.user] if self.user else [])]
-        return given + (["--deaf"] if self.deaf else [])
+        """For a Python that gets `collect` as its input, but for the user: names of users are the host's."""
+        return ["-", "--seconds", f"{self.seconds:g}", *(["--deaf"] if self.deaf else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,6 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 only when nothing is broken and every link that there is was seen."""
-        from pinna.errors import BrokenError  # noqa: PLC0415  (beside LookError it would read as if raised here)
-
         if first_broken(self.findings):
             return BrokenError.exit_code
         unseen = [one for one in self.findings if one.status == "not seen" and one.link not in _OPTIONAL]
@@ -86,16 +84,17 @@ def look(request: Request) -> list[Report]:
     """One report, and one more for a container; what cannot be looked at is a report with its error."""
     reports = []
     try:
-        snapshot = _collect(request, request.command(sys.executable if not request.host else "python3", "-"))
+        python = "python3" if request.host else sys.executable
+        user = ["--user", request.user] if request.user else []
+        snapshot = _collect(request, request.command(python, *request.arguments, *user))
         reports.append(Report(request.place, snapshot, judge(snapshot)))
     except PinnaError as error:
         return [Report(request.place, {}, error=error)]
     if request.container:
         place = f"container {request.container}" + (f" on {request.host}" if request.host else "")
         try:
-            inside = _collect(
-                request, request.command("docker", "exec", "-i", request.container, "python3", "-")
-            )
+            command = ("docker", "exec", "-i", request.container, "python3", *request.arguments)
+            inside = _collect(request, request.command(*command))
             inside["inspected"] = _inspect(request)
             reports.append(Report(place, inside, judge(inside, snapshot)))
         except PinnaError as error:
@@ -111,11 +110,6 @@ def look_at_all(requests: Sequence[Request]) -> Iterator[list[Report]]:
 
 
 def _collect(request: Request, command: list[str]) -> dict[str, Any]:
-    arguments = request.arguments
-    if request.host:  # the last word is a shell's
-        command = [*command[:-1], f"{command[-1]} {shlex.join(arguments)}"]
-    else:
-        command = [*command, *arguments]
     said = _run(command, SOURCE.read_bytes(), request)
     lines = [line for line in said.stdout.decode("utf-8", "replace").splitlines() if line.startswith("{")]
     if said.returncode == 0 and lines:

@@ -82,6 +82,17 @@ def _verdict(report: Report, first: Finding | None) -> list[str]:
     return ["Healthy: the microphone is heard." + (f" Not seen: {', '.join(unseen)}." if unseen else "")]
 
 
+def summary(reports: list[Report]) -> str:
+    """Of many places, one line: how many are well, and what ails the others."""
+    ill = [
+        f"{report.place} ({first.cause if (first := first_broken(report.findings)) else 'not all seen'})"
+        for report in reports
+        if report.exit_code
+    ]
+    healthy = f"{len(reports) - len(ill)} of {len(reports)} healthy"
+    return plain(f"{healthy}; not: {', '.join(ill)}" if ill else healthy)
+
+
 def changes(before: Iterable[Finding], after: Iterable[Finding], *, colour: bool) -> list[str]:
     """What is different, a line each; of what broke, its cure as well."""
     old = {finding.link: finding for finding in before}
