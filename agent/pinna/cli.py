@@ -24,7 +24,7 @@ from pinna.config import (
     load,
     read_secret,
 )
-from pinna.doctor import command as doctor_command
+from pinna.doctor import options as doctor_options
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
 from pinna.lean import import_less
 
@@ -85,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = _verb(
         verbs, "doctor", _doctor, "find what is wrong with the sound, from USB to the hub, and tell the cure"
     )
-    doctor_command.arguments(doctor)
+    doctor_options.arguments(doctor)
     doctor.formatter_class = argparse.RawDescriptionHelpFormatter
-    doctor.epilog = doctor_command.EPILOG
+    doctor.epilog = doctor_options.EPILOG
     _json_flag(doctor)
 
     config = _verb(verbs, "config", None, "check, show or write the configuration")
@@ -220,11 +220,13 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from pinna.doctor import command  # noqa: PLC0415  (used here alone)
+
     def progress(text: str) -> None:
         if sys.stderr.isatty():
             print(text, file=sys.stderr, flush=True)
 
-    return doctor_command.run(options, lambda text: print(text, flush=True), progress)
+    return command.run(options, lambda text: print(text, flush=True), progress)
 
 
 def _config_check(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,3 +240,14 @@ class TestCommand:
         (report,) = json.loads(done.stdout)
         assert report["place"] == "kitchen"
         assert report["findings"]
+
+    def test_watching_tells_what_breaks_and_what_heals(self, tmp_path: Path) -> None:
+        configuration = tmp_path / ".asoundrc"
+        environment = {**os.environ, "HOME": str(tmp_path)}
+        with program(["pinna", "doctor", "--watch"], environment, tmp_path, "watch") as running:
+            eventually(lambda: "ALSA configuration" in running.said(), what="the first picture")
+            configuration.write_text("pcm.x {")
+            eventually(lambda: "ALSA configuration: BROKEN" in running.said(), what="the fault is told")
+            configuration.unlink()
+            eventually(lambda: "ALSA configuration: ok" in running.said(), what="the healing is told")
+            assert running.stop(signal.SIGINT) == 130

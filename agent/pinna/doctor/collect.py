@@ -1,7 +1,8 @@
 """Look at a machine's sound, from the USB bus to the hub, and write what was seen as one JSON object.
 
 Reads only (though libpulse, where ALSA leads to it, makes files of its own, as in any program). Any user may
-run it: what could not be seen is under `unseen`, with the reason, and never guessed. One file, standard library, Python 3.9 or newer, so that it can be piped (hence longer than other modules):
+run it: what could not be seen is under `unseen`, with the reason, and never guessed. One file, standard
+library, Python 3.9 or newer, so that it can be piped (hence longer than other modules):
 
     ssh pi python3 - <collect.py        docker exec -i NAME python3 - <collect.py
 

@@ -73,7 +73,7 @@ def _parsed(snapshot: Snapshot) -> Finding:
 
 
 def _dropped(snapshot: Snapshot, said: list[str]) -> Finding:
-    """All of the configuration: alsa-lib names the place (`_toplevel_:2:0:Unexpected char`), then the file."""
+    """alsa-lib names the place (`_toplevel_:2:0:Unexpected char`), then the file."""
     wrong = [line for line in said if _CORRUPTED.search(line) or re.search(r":\d+:\d+:", line)]
     named = next((match[1] for line in wrong if (match := _CORRUPTED.search(line))), "")
     if named:
@@ -136,6 +136,8 @@ def _shared(snapshot: Snapshot) -> Finding:
 def access(snapshot: Snapshot, host: Snapshot | None) -> Finding:
     if "nodes" not in snapshot:
         return not_seen("access", snapshot.why("nodes"))
+    if (pcm := snapshot.text("alsa", "listened", "pcm")) and _hears(snapshot):
+        return ok("access", f"{snapshot.user} may use what {pcm} leads to")
     nodes = snapshot.table("nodes", "nodes")
     controls = {path: node for path, node in nodes.items() if "controlC" in path and isinstance(node, dict)}
     cards = snapshot.tables("cards") or (host.tables("cards") if host else [])
@@ -178,6 +180,11 @@ def _forbidden(snapshot: Snapshot, path: str, node: dict[str, Any], said: str) -
         return broken("user-not-in-audio", said, groups, user=snapshot.user)
     owner, group, mode = (node.get(key) for key in ("owner", "group", "mode"))
     return broken("node-permissions", said, groups, node=path, owner=owner, group=group, mode=mode)
+
+
+def _hears(snapshot: Snapshot) -> bool:
+    heard = snapshot.table("alsa", "listened")
+    return bool(heard.get("frames")) and not heard.get("errno")
 
 
 def sharing(snapshot: Snapshot, host: Snapshot | None) -> Finding:
