@@ -42,6 +42,7 @@ MOST = 100  # of any list
 RATE, CHANNELS = 48000, 1
 LISTEN_FRAMES, PATIENCE_FRAMES = 16000, 96000  # a third of a second; two, while all is silence
 AGENT_UNIT, AGENT_USER, AGENT_CONFIG = "pinna-agent.service", "pinna", "/etc/pinna/pinna.toml"
+AGENT_PROGRAM = "/opt/pinna/current/bin/pinna"
 NAMES = ("shared_mic", "shared_speaker", "default")
 MODULES = ("snd_usb_audio", "snd_bcm2835", "snd_hda_intel", "vhci_hcd", "usbcore")
 ENVIRONMENT = re.compile(r"LD_LIBRARY_PATH|LD_PRELOAD|ALSA_\w+|PULSE_\w+|PIPEWIRE_\w+|PA_ALSA_\w+")
@@ -765,21 +766,21 @@ def container() -> Json:
     return {"mounts": found[:MOST], "capabilities": capabilities[1] if capabilities else ""}
 
 
-def settings() -> Json:
+def settings(config: str) -> Json:
     """What the agent is told, or {"error"}; only what the doctor needs, and no secrets."""
     try:
         import tomllib  # noqa: PLC0415  (not in Python 3.9 and 3.10)
     except ImportError:
         raise Unseen("reading the agent's configuration takes Python 3.11") from None
     try:
-        with open(AGENT_CONFIG, "rb") as file:
+        with open(config, "rb") as file:
             told = tomllib.load(file)
     except FileNotFoundError:
         return {}
     except PermissionError:
-        raise Unseen(f"{AGENT_CONFIG} is not for us to read") from None
+        raise Unseen(f"{config} is not for us to read") from None
     except (OSError, ValueError) as error:
-        return {"error": f"{AGENT_CONFIG}: {error}"}
+        return {"error": f"{config}: {error}"}
     tables = {
         name: (told[name] if isinstance(told.get(name), dict) else {}) for name in ("audio", "hub", "http")
     }
@@ -793,7 +794,7 @@ def settings() -> Json:
     }
 
 
-def unit() -> Json:
+def unit(seconds: float) -> Json:
     shown = run(
         "systemctl",
         "show",
@@ -807,6 +808,7 @@ def unit() -> Json:
     if found.get("LoadState") == "loaded":
         log = run("journalctl", "-u", AGENT_UNIT, "-n", "5", "-p", "warning", "-o", "cat", "--no-pager")
         found["log"] = [line[:500] for line in log["out"].splitlines()[-5:]]
+        found["check"] = run(AGENT_PROGRAM, "config", "check", AGENT_CONFIG, seconds=seconds)
     return found
 
 
@@ -881,7 +883,7 @@ def hub(told: Json) -> Json:
 # --- all together
 
 
-def look(seconds: float, wanted_user: str, listen: bool) -> Json:
+def look(seconds: float, wanted_user: str, config: str, listen: bool) -> Json:
     """The snapshot, within `seconds` and a little."""
     began, subject = time.monotonic(), Subject(wanted_user)
     snapshot: dict[str, Json] = {"schema": SCHEMA, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
@@ -889,7 +891,7 @@ def look(seconds: float, wanted_user: str, listen: bool) -> Json:
     seen: dict[str, Json] = {}
     unseen: dict[str, str] = {}
     try:
-        told = settings()
+        told = settings(config)
         seen["settings"] = told
     except Unseen as why:
         told, unseen["settings"] = {}, str(why)
@@ -939,7 +941,7 @@ def look(seconds: float, wanted_user: str, listen: bool) -> Json:
         "sound_servers": sound_servers,
         "mixer": lambda: mixer(recording),
         "container": container,
-        "unit": unit,
+        "unit": lambda: unit(seconds / 2),
         "agent": lambda: agent(told),
         "hub": lambda: hub(told),
     }
@@ -979,9 +981,10 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="how long all of it may take")
     parser.add_argument("--user", default="", help="examine the sound of this user (takes root)")
+    parser.add_argument("--config", default=AGENT_CONFIG, help="the agent's configuration")
     parser.add_argument("--deaf", action="store_true", help="open no sound device")
     options = parser.parse_args()
-    snapshot = look(options.seconds, options.user, not options.deaf)
+    snapshot = look(options.seconds, options.user, options.config, not options.deaf)
     sys.stdout.write(json.dumps(clean(snapshot)) + "\n")
     sys.stdout.flush()
     for pid in tuple(_children):

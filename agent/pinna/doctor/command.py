@@ -32,12 +32,13 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
         return _show(_saved(options.snapshot), options, say)
     requests = [
         Request(
-            host,
-            options.container,
-            options.user,
-            options.seconds,
-            options.deaf,
-            tuple(shlex.split(options.ssh)),
+            host=host,
+            container=options.container,
+            user=options.user,
+            config=options.config,
+            seconds=options.seconds,
+            deaf=options.deaf,
+            ssh=tuple(shlex.split(options.ssh)),
         )
         for host in options.host or [""]
     ]

@@ -42,6 +42,7 @@ class Request:
     host: str = ""
     container: str = ""
     user: str = ""
+    config: str = ""
     seconds: float = 10.0
     deaf: bool = False
     ssh: tuple[str, ...] = ()
@@ -58,7 +59,7 @@ class Request:
 
     @property
     def arguments(self) -> list[str]:
-        """For a Python that gets `collect` as its input, but for the user: names of users are the host's."""
+        """For a Python that gets `collect` as its input, but for what is the host's."""
         return ["-", "--seconds", f"{self.seconds:g}", *(["--deaf"] if self.deaf else [])]
 
 
@@ -85,8 +86,9 @@ def look(request: Request) -> list[Report]:
     reports = []
     try:
         python = "python3" if request.host else sys.executable
-        user = ["--user", request.user] if request.user else []
-        snapshot = _collect(request, request.command(python, *request.arguments, *user))
+        given = ["--user", request.user] if request.user else []
+        given += ["--config", request.config] if request.config else []
+        snapshot = _collect(request, request.command(python, *request.arguments, *given))
         reports.append(Report(request.place, snapshot, judge(snapshot)))
     except PinnaError as error:
         return [Report(request.place, {}, error=error)]

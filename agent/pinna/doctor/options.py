@@ -39,6 +39,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--user", default="", help="examine the sound that this user has (default: the agent's)"
     )
+    parser.add_argument(
+        "--config", default="", metavar="FILE", help="the agent's configuration there, if elsewhere"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write what was seen as well")
     parser.add_argument("--watch", action="store_true", help="look again and again, and tell what changes")
     parser.add_argument("--deaf", action="store_true", help="open no sound device")

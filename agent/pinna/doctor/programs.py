@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pinna.doctor.finding import Finding, Snapshot, broken, not_applicable, not_seen, ok
+from pinna.errors import ConfigError
 
 _OWN = re.compile(r"^(/usr)?/lib(64)?/[^/]*-linux-[^/]*/|^/usr/lib/lib|^/usr/local/lib/")
 _LIBRARY = re.compile(r"/libasound\.so\.[\d.]+$")
@@ -74,8 +75,8 @@ def agent(snapshot: Snapshot, _host: Snapshot | None) -> Finding:
         return broken("agent-configuration", wrong)
     state = f"{unit.get('ActiveState')} ({unit.get('SubState')}), {unit.get('Result')}"
     state += f", restarts {unit.get('NRestarts')}"
-    if unit.get("ExecMainStatus") == "3" and unit.get("SubState") != "running":
-        return broken("agent-configuration", state, *log[-2:])
+    if snapshot.number("unit", "check", "code") == ConfigError.exit_code:
+        return broken("agent-configuration", snapshot.text("unit", "check", "err"))
     if unit.get("ActiveState") in ("inactive", "deactivating"):
         return broken("agent-stopped", f"{state}, {unit.get('UnitFileState')}")
     if unit.get("SubState") in ("auto-restart", "failed") or unit.get("ActiveState") == "failed":
