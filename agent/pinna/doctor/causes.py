@@ -324,7 +324,7 @@ _ALL: Final = (
         "`Device or resource busy`; PortAudio leaves the device out of its list.",
         "Keep the server away from this card, or stop it. Role audio of the playbook tells PipeWire "
         "and PulseAudio to.",
-        ("kill {pid}",),
+        ("{stop}",),
     ),
     Cause(
         "microphone-held",

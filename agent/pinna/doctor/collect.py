@@ -674,7 +674,8 @@ def holders() -> Json:
 
 
 def _holder(pid: int, where: Iterable[str]) -> Json:
-    unit = re.findall(r"([^/\n]+\.(?:service|scope))\s*$", read(f"/proc/{pid}/cgroup"))
+    groups = read(f"/proc/{pid}/cgroup")
+    unit = re.findall(r"([^/\n]+\.(?:service|scope))\s*$", groups)
     try:
         owner = user_name(os.stat(f"/proc/{pid}").st_uid)
         shares = os.readlink(f"/proc/{pid}/ns/ipc")
@@ -687,6 +688,7 @@ def _holder(pid: int, where: Iterable[str]) -> Json:
         "name": name,
         "user": owner,
         "unit": unit[-1] if unit else "",
+        "users_own": "/user.slice/" in groups,
         "nodes": sorted(where),
         "ipc": shares,
         "libasound": sorted(set(maps)),

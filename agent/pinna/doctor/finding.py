@@ -63,13 +63,13 @@ _HARMLESS = re.compile(r"[\w@%+=:,./\- ]*")
 
 
 def _command(template: str, names: Mapping[str, str]) -> str:
-    """The command; nothing where a name, chosen by a stranger, would be more than a name to a shell.
+    """The command; nothing where a name is not known, or, chosen by a stranger, more than a name to a shell.
 
     {stop} and {remove} are commands already, made here of numbers and unit names.
     """
     whole = {"stop", "remove"}
     used = {name for name in names if "{" + name + "}" in template}
-    if any(not _HARMLESS.fullmatch(names[name]) for name in used - whole):
+    if any(not names[name] or not _HARMLESS.fullmatch(names[name]) for name in used - whole):
         return ""
     return template.format(**names)
 

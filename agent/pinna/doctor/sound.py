@@ -241,12 +241,24 @@ def _busy(snapshot: Snapshot, host: Snapshot | None, evidence: list[str]) -> Fin
     elsewhere = holder.get("ipc") and ours and holder.get("ipc") != ours
     shares = "unable to open slave" in "\n".join(evidence)
     if name in _SERVERS:
-        return broken("sound-server-holds-microphone", *evidence, who, name=name, pid=pid)
+        return broken("sound-server-holds-microphone", *evidence, who, name=name, stop=_stop(holder))
     if elsewhere and shares:
         namespaces = f"{who} is in {holder.get('ipc')}, {snapshot.user} in {ours}"
         return broken("ipc-namespaces-differ", *evidence, namespaces, name=name)
-    stop = f"systemctl stop {unit}" if _SERVICE.fullmatch(unit) else f"kill {int(str(pid))}"
-    return broken("microphone-held", *evidence, who, name=name, pid=pid, stop=stop)
+    return broken("microphone-held", *evidence, who, name=name, pid=pid, stop=_stop(holder))
+
+
+def _stop(holder: dict[str, Any]) -> str:
+    """The command that ends it, and does not have it started again."""
+    unit, user = str(holder.get("unit", "")), str(holder.get("user", ""))
+    if not _SERVICE.fullmatch(unit):
+        return f"kill {int(str(holder.get('pid')))}"
+    if not holder.get("users_own"):
+        return f"systemctl stop {unit}"
+    known = re.fullmatch(r"[\w.\-]+", user)
+    return (
+        f"systemctl --user --machine={user}@ stop {unit}" if known else f"kill {int(str(holder.get('pid')))}"
+    )
 
 
 def _objects(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -266,7 +278,8 @@ def _forget(snapshot: Snapshot) -> str:
     objects = [
         f"ipcrm -{'m' if one['kind'] == 'shm' else 's'} {int(one['id'])}" for one in _objects(snapshot)
     ]
-    units = {str(one.get("unit", "")) for one in snapshot.tables("holders", "list")}
+    holders = [one for one in snapshot.tables("holders", "list") if not one.get("users_own")]
+    units = {str(one.get("unit", "")) for one in holders}
     services = sorted(unit for unit in units if _SERVICE.fullmatch(unit))
     return "; ".join([*objects, *([f"systemctl restart {' '.join(services)}"] if services else [])]) or "true"
 

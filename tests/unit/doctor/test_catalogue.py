@@ -66,6 +66,10 @@ def test_error_messages_lead_to_causes() -> None:
     assert view.find("no machine ever said this") == []
 
 
+def test_a_cure_with_a_gap_is_no_command() -> None:
+    assert broken("microphone-stalled", port="").commands == ()
+
+
 def test_a_cure_is_filled_in() -> None:
     finding = broken("driver-blacklisted", "line", file="/etc/modprobe.d/x.conf")
     assert finding.commands[0].endswith("'/etc/modprobe.d/x.conf'")

@@ -237,6 +237,14 @@ def test_a_changed_machine_has_the_cause(
     assert cause(healthy) == name
 
 
+def test_a_users_own_sound_server_is_stopped_as_that_users(healthy: Snapshot) -> None:
+    pulseaudio(healthy)
+    healthy["holders"]["list"][0].update(name="pipewire", unit="pipewire.service", users_own=True)
+    found = first_broken(judge(healthy))
+    assert found
+    assert found.commands == ("systemctl --user --machine=pi@ stop pipewire.service",)
+
+
 def test_a_supply_that_recovered_is_no_cause(healthy: Snapshot) -> None:
     low_voltage_in_the_log(healthy)
     healthy["kernel_log"].append("[  101.0] hwmon hwmon1: Voltage normalised")
