@@ -29,7 +29,8 @@ def _files(snapshot: Snapshot) -> Finding | None:
         path, kind = str(file.get("path")), file.get("kind")
         if kind == "folder":
             finding = broken("alsa-conf-is-a-folder", f"{path} is a folder", file=path)
-            return dataclasses.replace(finding, commands=()) if snapshot.in_container else finding
+            mounted = path in [mount.get("at") for mount in snapshot.tables("container", "mounts")]
+            return dataclasses.replace(finding, commands=()) if mounted else finding
         first = number == 0
         if first and (kind in ("missing", "dangling link") or not _readable(snapshot, file)):
             return broken("alsa-conf-missing", f"{path}: {kind}, mode {file.get('mode', 'none')}", file=path)
