@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pinna.demo.sound import VirtualSound
@@ -56,7 +57,8 @@ class Layer:
         """What the doctor says of one link of the chain."""
         collect = f"{before}; exec {shlex.quote(sys.executable)} - --user root"
         snapshot: dict[str, Any] = parse(self.run(collect, SOURCE.read_bytes(), **environment).decode())
-        return {one.link: one for one in judge(snapshot)}[name]
+        # Without a card there is no permission to judge.
+        return {one.link: one for one in judge({**snapshot, "nodes": None})}[name]
 
 
 @pytest.fixture
@@ -137,9 +139,37 @@ def test_a_foreign_libasound_is_named(layer: Layer, tmp_path: Path) -> None:
     assert f"{own} is a mount" in mounted.evidence
 
 
-def heard(layer: Layer, sound: VirtualSound, before: str = "true", **environment: str) -> Finding:
-    """PortAudio's link, where the default is a sound server's microphone."""
+def test_a_missing_portaudio_is_named(layer: Layer, tmp_path: Path) -> None:
+    """Where PyAudio is installed; else nobody may need it."""
+    package = tmp_path / "site" / "pyaudio"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import ctypes; ctypes.CDLL('libportaudio.so.2')\n")
+    library = next(Path("/usr/lib").glob("*-linux-*/libportaudio.so.2")).resolve()
+    without = f"mount --bind /dev/null {library}"
+    with VirtualSound() as sound:
+        assert heard(layer, sound, without, PYTHONPATH=str(package.parent)).cause == "portaudio-missing"
+        assert heard(layer, sound, without).status == "not applicable"
+
+
+def test_a_microphone_that_hangs_is_named(layer: Layer) -> None:
+    """A sound server that is stopped leaves whoever opens its microphone waiting for ever."""
+    with VirtualSound() as sound:
+        (server,) = (one for one in psutil.Process().children() if one.name() == "pulseaudio")
+        server.suspend()
+        try:
+            found = heard(layer, sound, link="sharing")
+        finally:
+            server.resume()
+        assert found.cause == "microphone-stalled", found
+        assert found.commands == ()
+        assert heard(layer, sound, link="sharing").status == "ok"
+
+
+def heard(
+    layer: Layer, sound: VirtualSound, before: str = "true", link: str = "portaudio", **environment: str
+) -> Finding:
+    """One link, where the default is a sound server's microphone."""
     layer.run("rm -f /etc/asound.conf /etc/alsa/conf.d/40-pinna.conf")
     (layer.home / ".asoundrc").write_text((sound.folder / "asound.conf").read_text())
     server = {"PULSE_SERVER": sound.server, "XDG_RUNTIME_DIR": str(sound.folder)}
-    return layer.link("portaudio", before, **server, **environment)
+    return layer.link(link, before, **server, **environment)
