@@ -13,6 +13,6 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 @pytest.fixture
 def healthy() -> dict[str, Any]:
-    """A virtual Pi (Debian trixie) that works, its hub as well."""
+    """A virtual Pi (Debian trixie) that works. Its hub is put in: while it was seen, there was none."""
     data: dict[str, Any] = json.loads((SNAPSHOTS / "healthy.json").read_text())
     return data

@@ -55,6 +55,15 @@ def test_every_cause_is_named_by_some_check() -> None:
     assert named_in_checks() == CAUSES.keys() - EXPLAINED_ONLY
 
 
+def test_every_cause_is_named_by_some_test() -> None:
+    tests = Path(__file__).parents[2]
+    sources = [Path(__file__).with_name("test_judge.py"), *tests.glob("integration/test_doctor*.py")]
+    text = "\n".join(source.read_text("utf-8") for source in sources)
+    saved = {path.stem.removeprefix("broken-") for path in Path(__file__).parent.glob("snapshots/broken-*")}
+    untested = {cause for cause in CAUSES if f'"{cause}"' not in text} - saved
+    assert untested == set()
+
+
 def test_error_messages_lead_to_causes() -> None:
     for words, cause in (
         ("-10000", "portaudio-not-initialized"),
