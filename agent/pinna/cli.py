@@ -24,6 +24,7 @@ from pinna.config import (
     load,
     read_secret,
 )
+from pinna.doctor import options as doctor_options
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
 from pinna.lean import import_less
 
@@ -36,6 +37,7 @@ Pinna streams a microphone, its echo removed, to a hub, and plays what the hub s
   pinna devices                         what PortAudio can open
   pinna run --hub-url http://hub:8080   stream
   pinna top                             watch a running agent
+  pinna doctor                          what is wrong with the sound, and the cure
   pinna config example > pinna.toml     every setting, explained
 """
 
@@ -79,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "devices", _devices, "list what PortAudio can open, and what `audio.input` may name"
     )
     _json_flag(devices)
+
+    doctor = _verb(
+        verbs, "doctor", _doctor, "find what is wrong with the sound, from USB to the hub, and tell the cure"
+    )
+    doctor_options.arguments(doctor)
+    doctor.formatter_class = argparse.RawDescriptionHelpFormatter
+    doctor.epilog = doctor_options.EPILOG
+    _json_flag(doctor)
 
     config = _verb(verbs, "config", None, "check, show or write the configuration")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -207,6 +217,16 @@ def _devices(options: argparse.Namespace) -> int:
             figures = f"{card.index:>5}  {card.inputs:>3}  {card.outputs:>3}  {card.default_rate:>6.0f}"
             print(f"{figures}  {card.name}{marks}")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pinna.doctor import command  # noqa: PLC0415  (used here alone)
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(text, file=sys.stderr, flush=True)
+
+    return command.run(options, lambda text: print(text, flush=True), progress)
 
 
 def _config_check(options: argparse.Namespace) -> int:

@@ -10,7 +10,10 @@
     ├── HubRefusedError             8   the hub said no: credentials, address
     ├── HubAnswerError              9   something answered that is not a hub
     ├── PortInUseError             10   an address to listen on is taken
-    └── ProofError                 11   a demonstration or probe did not prove what it set out to
+    ├── ProofError                 11   a demonstration or probe did not prove what it set out to
+    ├── SnapshotError              12   what the doctor was to judge is no snapshot
+    ├── BrokenError                13   the doctor found a broken link
+    └── LookError                  14   the doctor could not look: no answer from a host or container
 
 `permanent` errors are not retried by the supervisor: trying again without a human cannot help.
 The number is the exit code of the command that ends with the error.
@@ -87,6 +90,21 @@ class ProofError(PinnaError):
     meaning = "what was to be proven was not"
 
 
+class SnapshotError(PinnaError):
+    exit_code = 12
+    meaning = "what was to be judged is no snapshot"
+
+
+class BrokenError(PinnaError):
+    exit_code = 13
+    meaning = "the doctor found something broken"
+
+
+class LookError(PinnaError):
+    exit_code = 14
+    meaning = "the doctor could not look"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "all is well",
     **{
@@ -103,6 +121,9 @@ EXIT_CODES: dict[int, str] = {
             HubAnswerError,
             PortInUseError,
             ProofError,
+            SnapshotError,
+            BrokenError,
+            LookError,
         )
     },
 }

@@ -13,12 +13,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import echo, fleet, footprint, link, sender
+from tests.bench import doctor, echo, fleet, footprint, link, sender
 
 SECTIONS = {
     "sending a frame": sender.run,
     "the link under loss": link.run,
     "footprint": footprint.run,
+    "doctor": doctor.run,
     "echo": echo.run,
     "provisioning": fleet.run,
 }

@@ -49,6 +49,8 @@ SEES_EVERYTHING = {"cli", "demo", "top", "__main__"}
 
 STANDARD_LIBRARY_ONLY = ("pinna.doctor.collect",)
 """Piped into a bare Python, over ssh or into a container."""
+EXAMINED = {"pyaudio"}
+"""What it imports in a child, to see whether that works."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -138,7 +140,7 @@ def test_what_runs_in_a_bare_python_imports_only_that() -> None:
     for name in (name for name in TREES if name.startswith(STANDARD_LIBRARY_ONLY)):
         modules = imports(name, TREES[name])
         foreign = {module for module in modules if not module.startswith(STANDARD_LIBRARY_ONLY)}
-        assert {module.partition(".")[0] for module in foreign} <= sys.stdlib_module_names
+        assert {module.partition(".")[0] for module in foreign} - EXAMINED <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("name", TREES)
