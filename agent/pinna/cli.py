@@ -8,8 +8,10 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pinna import __version__
 from pinna.config import (
@@ -27,6 +29,7 @@ from pinna.config import (
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
 from pinna.lean import import_less
 
+RECORDER: Final = "/etc/pinna/recorder.toml"
 Verb = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = """\
@@ -118,6 +121,26 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_argument("--on-speech", action="store_true", help="say: each time the device has spoken")
     hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
     _json_flag(hub)
+
+    record = _verb(
+        verbs, "record", _record, "record sound cards into an archive that accounts for every sample"
+    )
+    record.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"TOML, or an ISR .ini (default: {RECORDER})"
+    )
+    record.add_argument("--list-devices", action="store_true", help="list what `device` may name, and end")
+    record.add_argument("--check", action="store_true", help="say whether the configuration is fine, and end")
+    _json_flag(record)
+
+    archive = _verb(verbs, "archive", None, "what `pinna record` has recorded")
+    proofs = archive.add_subparsers(title="actions", metavar="ACTION", required=True)
+    verify = _verb(
+        proofs, "verify", _archive_verify, "prove an archive against its manifests; list every gap"
+    )
+    verify.add_argument("directory", type=Path, help="the archive's folder")
+    verify.add_argument("--source", help="only this one")
+    verify.add_argument("--quick", action="store_true", help="lengths and the account only: hash no file")
+    _json_flag(verify)
 
     demo = _verb(
         verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
@@ -284,6 +307,45 @@ def _hub(options: argparse.Namespace) -> int:
 
     asyncio.run(run())
     return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from pinna import logs  # noqa: PLC0415  (what only the recorder needs is loaded when it runs)
+    from pinna.recorder import settings  # noqa: PLC0415
+    from pinna.recorder.capture import list_pcms  # noqa: PLC0415
+    from pinna.recorder.service import Recorder  # noqa: PLC0415
+
+    if options.list_devices:
+        pcms = list_pcms()
+        if options.json:
+            print(json.dumps([{"name": pcm.name, "description": pcm.description} for pcm in pcms], indent=1))
+        else:
+            print("\n".join(f"{pcm.name}\n    {pcm.description}" for pcm in pcms) or "ALSA knows no device.")
+        return 0
+    loaded = settings.load(options.config)
+    if options.check:
+        print("\n".join([*loaded.notes, f"{options.config or RECORDER}: fine"]))
+        return 0
+    logs.configure(LogConfig(level=loaded.log_level))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Recorder(loaded) as recorder:
+        recorder.run(stop)
+    return 0
+
+
+def _archive_verify(options: argparse.Namespace) -> int:
+    from pinna.recorder import proof  # noqa: PLC0415  (used here alone)
+
+    def progress(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    reports = proof.verify_all(options.directory, options.source, hashes=not options.quick, progress=progress)
+    progress("")
+    print(proof.as_json(reports) if options.json else proof.as_text(reports))
+    return ProofError.exit_code if any(report.wrong for report in reports) else 0
 
 
 def _demo(options: argparse.Namespace) -> int:

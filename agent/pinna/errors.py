@@ -10,7 +10,8 @@
     ├── HubRefusedError             8   the hub said no: credentials, address
     ├── HubAnswerError              9   something answered that is not a hub
     ├── PortInUseError             10   an address to listen on is taken
-    └── ProofError                 11   a demonstration or probe did not prove what it set out to
+    ├── ProofError                 11   a demonstration or probe did not prove what it set out to
+    └── StorageError               15   the archive of recordings cannot be read or written
 
 `permanent` errors are not retried by the supervisor: trying again without a human cannot help.
 The number is the exit code of the command that ends with the error.
@@ -87,6 +88,11 @@ class ProofError(PinnaError):
     meaning = "what was to be proven was not"
 
 
+class StorageError(PinnaError):
+    exit_code = 15
+    meaning = "the archive cannot be read or written"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "all is well",
     **{
@@ -103,6 +109,7 @@ EXIT_CODES: dict[int, str] = {
             HubAnswerError,
             PortInUseError,
             ProofError,
+            StorageError,
         )
     },
 }
