@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _json_flag(hub)
 
     record = _verb(
-        verbs, "record", _record, "record sound cards into an archive that accounts for every sample"
+        verbs, "record", _record, "record sound cards and radio streams, with an account of every sample"
     )
     record.add_argument(
         "--config", type=Path, metavar="FILE", help=f"TOML, or an ISR .ini (default: {RECORDER})"

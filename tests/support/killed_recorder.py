@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from tests.support.ramps import FastTime, plan, ramp
 
-from pinna.recorder.capture import Chunk
+from pinna.recorder.events import Chunk
 from pinna.recorder.formats import Form
 from pinna.recorder.recover import recover
 from pinna.recorder.track import Track

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import queue
 import re
 import selectors
 import shutil
@@ -18,13 +17,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Final
 
 import structlog
 
 from pinna.errors import DeviceError
+from pinna.recorder.events import Chunk, Deliver, Down, Lost
 from pinna.recorder.formats import Form
 
 PIPE_BYTES: Final = 1 << 20
@@ -42,36 +41,6 @@ _WRONG_RATE = re.compile(r"rate is not accurate \(requested = (\d+)Hz, got = (\d
 _CHATTER = ("Recording raw data", "Aborted by signal")
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Whole samples; the last was captured at `at` (monotonic seconds) or a little before."""
-
-    data: bytes
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Samples that the source dropped between what came before this and what comes after."""
-
-    reason: str
-    samples: int
-    detail: str
-    estimated: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    """The source is gone, and is tried again."""
-
-    reason: str
-    detail: str
-
-
-Event = Chunk | Lost | Down
-Deliver = Callable[[Event], None]
 
 
 class SoundCard(threading.Thread):
@@ -263,43 +232,3 @@ def _arecord(option: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
-
-
-class Backlog:
-    """From the capturing thread to the writing one: never waits; what does not fit is dropped and counted.
-
-    Bounded in bytes. A drop is one Lost event in the place of what is missing, exact to the sample.
-    """
-
-    def __init__(self, most_bytes: int, raw_bytes: int) -> None:
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._most = most_bytes
-        self._raw = raw_bytes
-        self._bytes = 0
-        self._dropped = 0
-        self._lock = threading.Lock()  # held for an addition
-
-    def put(self, event: Event) -> None:
-        if isinstance(event, Chunk):
-            with self._lock:
-                if self._bytes + len(event.data) > self._most:
-                    self._dropped += len(event.data) // self._raw
-                    return
-                self._bytes += len(event.data)
-        if self._dropped:
-            lost, self._dropped = self._dropped, 0
-            self._queue.put(Lost("overload", lost, "the disk was too slow", estimated=False))
-        self._queue.put(event)
-
-    def end(self) -> None:
-        if self._dropped:
-            self._queue.put(Lost("overload", self._dropped, "the disk was too slow", estimated=False))
-        self._queue.put(None)
-
-    def get(self, timeout: float) -> Event | None:
-        """The next event; None at the end. Raises queue.Empty."""
-        event = self._queue.get(timeout=timeout)
-        if isinstance(event, Chunk):
-            with self._lock:
-                self._bytes -= len(event.data)
-        return event

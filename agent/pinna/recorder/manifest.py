@@ -2,6 +2,7 @@
 
     open     a file begins: `first`, the index of its first sample; `wall` and `mono` of that sample; the form
     gap      samples that are nowhere: `reason`, `first`, `samples`; inside a file also `file` and `offset`
+    title    what a stream calls what it plays from here on (`open` has the title it begins with)
     clock    the wall clock was set: `jump_seconds`
     close    a file ends: `samples`, `bytes`; `repaired` when it was cut off and mended later
     sha256   what the finished file hashes to

@@ -75,6 +75,8 @@ class Keeper:
 
     def apply_retention(self, now: float) -> None:
         """By age, then by size. Raises OSError."""
+        if not self._settings.max_gb and not any(source.keep_days for source in self._settings.sources):
+            return
         candidates = list(self._candidates())
         kept = []
         for one in candidates:

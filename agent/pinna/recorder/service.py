@@ -21,13 +21,16 @@ import structlog
 from pinna.errors import PinnaError, StorageError
 from pinna.health import SystemdNotifier
 from pinna.recorder import formats
-from pinna.recorder.capture import Backlog, SoundCard
+from pinna.recorder.backlog import Backlog
+from pinna.recorder.capture import SoundCard
 from pinna.recorder.clock import Clock, iso, quality
 from pinna.recorder.formats import Form
 from pinna.recorder.hashing import Hasher
+from pinna.recorder.icy import shown
 from pinna.recorder.recover import recover
 from pinna.recorder.retention import Keeper
 from pinna.recorder.settings import Settings, Source
+from pinna.recorder.stream import Stream
 from pinna.recorder.track import Plan, Track
 
 STATUS_SECONDS: Final = 2.0
@@ -38,6 +41,9 @@ STOP_SECONDS: Final = 25.0
 """For all sources together: Docker and systemd are told to wait 30."""
 
 BACKLOG_SECONDS: Final = 30
+STREAM_BACKLOG_BYTES: Final = 4 << 20
+_STREAM: Final = Form("unknown", 48_000, 0, 0)
+"""Of a stream that has not begun."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +55,8 @@ class Recording:
         """Mends what an earlier run left behind. Raises OSError or ConfigError."""
         self.source = source
         self.failed = ""
-        form = Form(source.format, source.rate, source.channels, source.bits)
+        streamed = source.type == "stream"
+        form = _STREAM if streamed else Form(source.format, source.rate, source.channels, source.bits)
         formats.check(form)
         folder = archive / source.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +66,13 @@ class Recording:
         plan = Plan(source.name, folder, form, source.split_minutes, source.zone)
         self.track = Track(plan, Clock(), hasher.add)
         self.track.resume(recovered.account)
-        self._backlog = Backlog(BACKLOG_SECONDS * form.rate * form.raw_bytes, form.raw_bytes)
-        self._capture = SoundCard(source.name, source.device, form, self._backlog.put)
+        most_bytes = STREAM_BACKLOG_BYTES if streamed else BACKLOG_SECONDS * form.rate * form.raw_bytes
+        self._backlog = Backlog(most_bytes, form)
+        self._capture: SoundCard | Stream = (
+            Stream(source.name, source.url, self._backlog.put)
+            if streamed
+            else SoundCard(source.name, source.device, form, self._backlog.put)
+        )
         self._writer = threading.Thread(target=self._write, name=f"writer {source.name}", daemon=True)
 
     def start(self) -> None:
@@ -84,7 +96,8 @@ class Recording:
 
     def status(self) -> dict[str, Any]:
         source = self.source
-        body = {"type": source.type, "device": source.device, "format": source.format, **self.track.status}
+        where = {"url": shown(source.url)} if source.type == "stream" else {"device": source.device}
+        body = {"type": source.type, **where, **self.track.status}
         return {**body, "state": "failed", "trouble": self.failed} if self.failed else body
 
     def _write(self) -> None:

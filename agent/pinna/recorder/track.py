@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,9 @@ from typing import Any, Final
 import structlog
 
 from pinna.recorder import formats
-from pinna.recorder.capture import Chunk, Down, Event, Lost
 from pinna.recorder.clock import Clock, boot_id, day, iso, next_cut, quality, stamp
 from pinna.recorder.continuity import Continuity
+from pinna.recorder.events import Begins, Chunk, Down, Event, Lost, Sound, Title, Units
 from pinna.recorder.formats import Form, SegmentFile
 from pinna.recorder.manifest import NAME, Account, Line, Manifest
 
@@ -29,13 +29,18 @@ JUMP_SECONDS: Final = 0.5
 
 RETRY_DISK_SECONDS: Final = 5.0
 SAME_CUT_SECONDS: Final = 2.0
+PACED_SECONDS: Final = 1.0
+"""A card's samples that come so much earlier or later than reckoned begin a new reckoning …"""
+
+BUFFERED_SECONDS: Final = 10.0
+"""… and a stream's, which servers and networks hold up and then deliver in a heap."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`folder` is the source's own, in the archive."""
+    """`folder` is the source's own, in the archive. The form of a stream shows when it begins."""
 
     source: str
     folder: Path
@@ -59,6 +64,7 @@ class _Open:
     file: SegmentFile
     path: Path
     manifest: Manifest
+    form: Form
     samples: int = 0
 
 
@@ -69,14 +75,16 @@ class Track:
         self._plan = plan
         self._clock = clock
         self._closed = closed
-        self._rate = plan.form.rate
+        self._form = plan.form
+        self._head = b""
+        self._title = ""
         self._index = 0
         self._open: _Open | None = None
         self._away: _Away | None = None
         self._cut = 0.0
         self._at = 0.0  # monotonic time of the next sample, smoothed
         self._offset = clock.wall() - clock.mono()
-        self._continuity = Continuity(self._rate)
+        self._continuity = Continuity(plan.form.rate)
         self._pending: list[tuple[Manifest, Line]] = []
         self._manifest: Manifest | None = None
         self._heard_at = 0.0
@@ -106,8 +114,13 @@ class Track:
         self._away = _Away("restart", how, since=since)
 
     def take(self, event: Event) -> None:
-        if isinstance(event, Chunk):
+        if isinstance(event, Chunk | Units):
             self._take_samples(event)
+        elif isinstance(event, Begins):
+            self._finish_file()
+            self._form, self._head = event.form, event.head
+        elif isinstance(event, Title):
+            self._entitle(event.text)
         elif isinstance(event, Lost):
             self._gap(event.reason, event.samples, event.detail, estimated=event.estimated)
             self._continuity.skip(event.samples)
@@ -144,7 +157,8 @@ class Track:
             "file_samples": current.samples if current else 0,
             "recorded_samples": self.recorded,
             "lost_samples": self.lost,
-            "rate": self._rate,
+            "rate": self._form.rate,
+            "format": self._form.format,
         }
         if self.trouble and not current:
             body["trouble"] = self.trouble
@@ -152,12 +166,12 @@ class Track:
 
     # Samples
 
-    def _take_samples(self, chunk: Chunk) -> None:
-        form = self._plan.form
-        count = len(chunk.data) // form.raw_bytes
-        begin = chunk.at - count / self._rate
+    def _take_samples(self, sound: Sound) -> None:
+        count = sound.samples(self._form)
+        begin = sound.at - count / self._form.rate
+        slack = PACED_SECONDS if isinstance(sound, Chunk) else BUFFERED_SECONDS
         self._look_at_clock()
-        self._heard_at = chunk.at
+        self._heard_at = sound.at
         if self.suspended or self._clock.mono() < self._retry_at:
             self._count_unwritten(count, begin)
             return
@@ -165,14 +179,14 @@ class Track:
             self._account_for_away(begin)
             self._at = begin
             self._continuity.restart()
-        elif self._open is None or abs(begin - self._at) > 1.0:
+        elif self._open is None or abs(begin - self._at) > slack:
             self._at = begin
         else:
             self._at += (begin - self._at) * 0.05  # arrival jitters by a period; the cut should not
-        missing = self._continuity.check(count, chunk.at)
+        missing = self._continuity.check(count, sound.at) if isinstance(sound, Chunk) else 0
         if missing:
             self._gap("unreported", missing, "the clock went on without samples", estimated=True)
-        self._write(chunk.data, count)
+        self._write(sound)
 
     def _count_unwritten(self, count: int, begin: float) -> None:
         self._finish_file()
@@ -182,38 +196,37 @@ class Track:
             self.trouble = self._away.detail
         self._away.counted += count
 
-    def _write(self, data: bytes, count: int) -> None:
-        view, raw = memoryview(data), self._plan.form.raw_bytes
-        while count:
+    def _write(self, sound: Sound) -> None:
+        while sound.size:
             try:
-                file, room = self._file_with_room()
-                part = min(room, count)
-                file.file.write(bytes(view[: part * raw]))
-                file.samples += part
-                self._index += part
-                self.recorded += part
-                self._at += part / self._rate
-                view, count = view[part * raw :], count - part
-                if part == room:
+                current, room = self._file_with_room(sound.granule)
+                data, samples, rest = sound.split(room, self._form)
+                current.file.write(data)
+                current.samples += samples
+                self._index += samples
+                self.recorded += samples
+                self._at += samples / self._form.rate
+                sound = rest
+                if samples >= room:
                     self._close_file()
             except OSError as error:
-                self._disk_failed(error, count)
+                self._disk_failed(error, sound.samples(self._form))
                 return
 
-    def _file_with_room(self) -> tuple[_Open, int]:
+    def _file_with_room(self, granule: int) -> tuple[_Open, int]:
         """The file that the next sample belongs to, and how many until it is to be cut."""
         for _ in range(2):
-            current = self._open or self._open_file()
-            room = round((self._cut - self._at - self._offset) * self._rate)
+            current = self._open or self._open_file(granule)
+            room = round((self._cut - self._at - self._offset) * self._form.rate)
             if room > 0:
                 return current, room
             self._close_file()  # the clock was set past the cut
-        return self._open_file(), 1
+        return self._open_file(granule), 1
 
     # Files
 
-    def _open_file(self) -> _Open:
-        plan = self._plan
+    def _open_file(self, granule: int) -> _Open:
+        plan, form = self._plan, replace(self._form, granule=granule)
         wall = self._at + self._offset
         named = self._cut if abs(wall - self._cut) < SAME_CUT_SECONDS else wall
         folder = plan.folder / day(named, plan.zone)
@@ -230,13 +243,15 @@ class Track:
             "boot": boot_id(),
             "clock": known.state,
             "clock_error_ms": known.error_ms,
-            **plan.form.as_dict(),
+            **form.as_dict(),
         }
+        if self._title:
+            line["title"] = self._title
         manifest = Manifest(folder / NAME)
         self._flush_pending(strict=True)
         manifest.append(line)  # before the file: there is never one without a line
         try:
-            file = formats.create(path, plan.form)
+            file = formats.create(path, form, self._head)
             _sync_folder(folder)
         except OSError:
             self._note(manifest, {"kind": "close", "file": path.name, "samples": 0, "bytes": 0})
@@ -245,14 +260,14 @@ class Track:
         self._cut = next_cut(max(wall, named), plan.split_minutes, plan.zone)
         self.trouble = ""
         log.info("recorder.file_opened", source=plan.source, file=path.name)
-        self._open = _Open(file, path, manifest)
+        self._open = _Open(file, path, manifest, form)
         return self._open
 
     def _free_name(self, folder: Path, name: str) -> Path:
         """Nobody else makes files here (the archive is locked), and what there is is never written over."""
-        path, number = folder / f"{name}{self._plan.form.suffix}", 2
+        path, number = folder / f"{name}{self._form.suffix}", 2
         while path.exists():
-            path, number = folder / f"{name}_{number}{self._plan.form.suffix}", number + 1
+            path, number = folder / f"{name}_{number}{self._form.suffix}", number + 1
         return path
 
     def _close_file(self) -> None:
@@ -285,7 +300,7 @@ class Track:
         if current is not None:
             current.file.abandon()
             try:
-                held = formats.mend(current.path, self._plan.form).samples
+                held = formats.mend(current.path, current.form).samples
             except OSError as worse:
                 log.error("recorder.not_mended", file=str(current.path), cause=_reason(worse))
                 held = 0
@@ -313,10 +328,10 @@ class Track:
         away, self._away = self._away, None
         if away is None:
             return
-        timed = 0 if away.since is None else max(0, round((until - away.since) * self._rate))
+        timed = 0 if away.since is None else max(0, round((until - away.since) * self._form.rate))
         samples = away.counted + timed
         if samples:
-            began = until - samples / self._rate
+            began = until - samples / self._form.rate
             self._note_gap(away.reason, self._index, samples, away.detail, timed > 0, began)
             self._index += samples
 
@@ -328,14 +343,14 @@ class Track:
             return  # before the first sample
         self._note_gap(reason, self._index, samples, detail, estimated, self._at)
         self._index += samples
-        self._at += samples / self._rate
+        self._at += samples / self._form.rate
 
     def _note_gap(
         self, reason: str, first: int, samples: int, detail: str, estimated: bool, began: float
     ) -> None:
         self.lost += samples
         line: Line = {"kind": "gap", "reason": reason, "first": first, "samples": samples}
-        line |= {"seconds": round(samples / self._rate, 6), "estimated": estimated, "detail": detail}
+        line |= {"seconds": round(samples / self._form.rate, 6), "estimated": estimated, "detail": detail}
         line |= {"time": iso(began + self._offset)}
         if self._open is not None:
             line |= {"file": self._open.path.name, "offset": self._open.samples}
@@ -344,6 +359,16 @@ class Track:
         )
         if self._manifest is not None:
             self._note(self._manifest, line)
+
+    def _entitle(self, text: str) -> None:
+        if text == self._title:
+            return
+        self._title = text
+        current = self._open
+        if current is not None:
+            line: Line = {"kind": "title", "title": text, "first": self._index}
+            line |= {"file": current.path.name, "offset": current.samples}
+            self._note(current.manifest, line | {"time": iso(self._at + self._offset)})
 
     def _look_at_clock(self) -> None:
         now = self._clock.wall() - self._clock.mono()

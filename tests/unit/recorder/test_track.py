@@ -12,7 +12,7 @@ import pytest
 from tests.support.ramps import PERIOD, ManualTime, files, plan, ramp, values
 
 from pinna.recorder import formats
-from pinna.recorder.capture import Chunk, Down, Lost
+from pinna.recorder.events import Chunk, Down, Lost
 from pinna.recorder.formats import Form
 from pinna.recorder.manifest import Manifest, read_account
 from pinna.recorder.recover import recover
@@ -393,7 +393,7 @@ class FullDisk:
 
 def test_a_disk_that_is_full_in_the_middle_of_a_write(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     real = formats.create
-    monkeypatch.setattr(formats, "create", lambda path, form: FullDisk(path, form, 10_001))
+    monkeypatch.setattr(formats, "create", lambda path, form, head: FullDisk(path, form, 10_001))
     bench.play(5.5)
     assert bench.track.status["state"] == "disk"
     monkeypatch.setattr(formats, "create", real)

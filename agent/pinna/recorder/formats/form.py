@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-PCM_SUFFIXES: Final = {"wav": ".wav", "flac": ".flac", "opus": ".opus"}
+SUFFIXES: Final = {
+    **{"wav": ".wav", "flac": ".flac", "opus": ".opus"},
+    **{"mp3": ".mp3", "aac": ".aac", "ogg-opus": ".opus", "ogg-vorbis": ".ogg", "ogg-flac": ".oga"},
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`format` is wav, flac or opus; `rate` in Hz; `bits` per sample of one channel."""
+    """`format` is wav, flac or opus; `rate` in Hz; `bits` per sample of one channel.
+
+    Of a stream: mp3, aac or ogg-CODEC, no bits; of Ogg, the granule position that the file goes on from.
+    """
 
     format: str
     rate: int
     channels: int
     bits: int
+    granule: int = 0
 
     @property
     def raw_bytes(self) -> int:
@@ -34,15 +41,17 @@ class Form:
 
     @property
     def suffix(self) -> str:
-        return PCM_SUFFIXES[self.format]
+        return SUFFIXES[self.format]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"format": self.format, "rate": self.rate, "channels": self.channels, "bits": self.bits}
+        body = {"format": self.format, "rate": self.rate, "channels": self.channels, "bits": self.bits}
+        return body | ({"granule": self.granule} if self.format.startswith("ogg-") else {})
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Form:
         """From a line of the manifest. Raises KeyError, ValueError or TypeError for what is no such line."""
-        return cls(str(line["format"]), int(line["rate"]), int(line["channels"]), int(line["bits"]))
+        rate, channels, bits = (int(line[key]) for key in ("rate", "channels", "bits"))
+        return cls(str(line["format"]), rate, channels, bits, int(line.get("granule", 0)))
 
 
 class SegmentFile(Protocol):

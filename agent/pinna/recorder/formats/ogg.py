@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -31,7 +32,7 @@ class Page:
     body: bytes
 
 
-def page_length(data: bytes, place: int = 0) -> int | None:
+def page_length(data: bytes | bytearray, place: int = 0) -> int | None:
     """Bytes of the page that begins there; None when more bytes are needed to tell."""
     if len(data) - place < _HEAD.size:
         return None
@@ -127,3 +128,116 @@ def _checksum(page: bytes) -> int:
     for byte in page[:22] + bytes(4) + page[26:]:
         crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
     return crc
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What the first page of a logical stream says. `headers`: packets before the first of sound."""
+
+    name: str
+    rate: int
+    channels: int
+    headers: int
+
+
+def codec(first: Page) -> Codec:
+    """Raises ValueError for a codec that is not known here. The Content-Type does not tell: this does."""
+    body = first.body
+    if body.startswith(b"OpusHead"):
+        return Codec("opus", OPUS_RATE, body[9], 2)
+    if body.startswith(b"\x01vorbis"):
+        return Codec("vorbis", int.from_bytes(body[12:16], "little"), body[11], 3)
+    if body.startswith(b"\x7fFLAC"):
+        packed = int.from_bytes(body[27:31], "big")  # 20 bits rate, 3 bits channels less one
+        return Codec("flac", packed >> 12, (packed >> 9 & 7) + 1, 1 + int.from_bytes(body[7:9], "big"))
+    raise ValueError(f"Ogg with an unknown codec, which begins {body[:8]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A page of sound; `before`: the granule position it goes on from; its own when that is not known."""
+
+    page: Page
+    before: int
+
+    @property
+    def samples(self) -> int:
+        return 0 if self.page.granule == NO_GRANULE else max(0, self.page.granule - self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A logical stream begins: its header pages, whole."""
+
+    codec: Codec
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Pages that never came, by the sequence numbers, and how many samples, by the granules."""
+
+    pages: int
+    samples: int
+    header: bytes
+
+
+class Pager:
+    """Cuts a stream into pages, header pages apart. Raises ValueError for an unknown codec."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._codec: Codec | None = None
+        self._header = b""
+        self._packets = 0
+        self._granule: int | None = None
+        self._sequence = 0
+        self._started = False
+
+    def feed(self, data: bytes) -> Iterator[Start | Audio | Missing]:
+        self._data += data
+        while (begin := self._data.find(b"OggS")) >= 0:
+            length = page_length(self._data, begin)
+            if length is None or begin + length > len(self._data):
+                del self._data[:begin]
+                return
+            try:
+                page = parse(bytes(self._data[begin : begin + length]))
+            except ValueError:
+                del self._data[: begin + 4]  # damaged, or no page: look on
+                continue
+            del self._data[: begin + length]
+            yield from self._page(page)
+        del self._data[:-3]
+
+    def _page(self, page: Page) -> Iterator[Start | Audio | Missing]:
+        if page.flags & FIRST:
+            self._codec, self._header, self._packets = codec(page), b"", 0
+            self._granule, self._started = None, False
+        if self._codec is None:
+            return  # between header pages nobody saw the first of
+        if not self._started:
+            self._header += page.data
+            segments = page.data[27 : 27 + page.data[26]]
+            self._packets += sum(lace < 255 for lace in segments)
+            if self._packets >= self._codec.headers:
+                self._started, self._sequence = True, page.sequence
+                yield Start(self._codec, self._header)
+            return
+        if self._granule is not None and page.sequence != self._sequence + 1:
+            samples = 0 if page.granule == NO_GRANULE else max(0, page.granule - self._granule)
+            yield Missing(max(1, page.sequence - self._sequence - 1), samples, self._header)
+            self._granule = None
+        self._sequence = page.sequence
+        before = self._granule if self._granule is not None else max(0, page.granule)
+        if page.granule != NO_GRANULE:
+            self._granule = page.granule
+        yield Audio(page, before)
+
+
+def stream_content(path: Path, granule: int) -> Content:
+    """Of a file of a stream that went on from `granule`: its whole pages."""
+    with path.open("rb") as file:
+        _last, end, last_granule, _pre_skip = _pages(file)
+    samples = max(0, last_granule - granule)
+    return Content(samples, end if samples else 0)
