@@ -38,7 +38,12 @@ class SndFile:
         try:
             self._file.buffer_write(data, self._dtype)
         except (AssertionError, RuntimeError) as error:  # both are its ways to say that it wrote less
+            self._raise_what_the_disk_says()
             raise OSError(f"libsndfile wrote less than it was given: {error}") from error
+
+    def _raise_what_the_disk_says(self) -> None:
+        """The cause, which libsndfile keeps to itself: another write fails alike. Its trace is mended."""
+        os.pwrite(self._fd, bytes(65_536), os.fstat(self._fd).st_size)
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
