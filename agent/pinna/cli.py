@@ -29,6 +29,7 @@ from pinna.config import (
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
 from pinna.lean import import_less
 
+ARCHIVE_TOKEN: Final = "PINNA_ARCHIVE_TOKEN"  # noqa: S105  (the name of a variable)
 RECORDER: Final = "/etc/pinna/recorder.toml"
 Verb = Callable[[argparse.Namespace], int]
 
@@ -122,6 +123,16 @@ def _parser() -> argparse.ArgumentParser:
     hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
     _json_flag(hub)
 
+    _recording_verbs(verbs)
+    demo = _verb(
+        verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
+    )
+    demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
+    _json_flag(demo)
+    return parser
+
+
+def _recording_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     record = _verb(
         verbs, "record", _record, "record sound cards and radio streams, with an account of every sample"
     )
@@ -142,12 +153,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--quick", action="store_true", help="lengths and the account only: hash no file")
     _json_flag(verify)
 
-    demo = _verb(
-        verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
+    serve = _verb(proofs, "serve", _archive_serve, "the archive in a browser: play, download, see gaps")
+    serve.add_argument("directory", type=Path, help="the archive's folder")
+    serve.add_argument("--host", default="127.0.0.1", help="others than loopback need --token-file")
+    serve.add_argument("--port", type=int, default=8082, help="port to listen on (default 8082; 0: any)")
+    serve.add_argument("--token-file", default="", metavar="FILE", help="a password that everyone must show")
+    serve.add_argument(
+        "--status-file", type=Path, default=Path("/run/pinna-recorder/status.json"), help="the recorder's"
     )
-    demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
-    _json_flag(demo)
-    return parser
 
 
 def _verb(
@@ -346,6 +359,26 @@ def _archive_verify(options: argparse.Namespace) -> int:
     progress("")
     print(proof.as_json(reports) if options.json else proof.as_text(reports))
     return ProofError.exit_code if any(report.wrong for report in reports) else 0
+
+
+def _archive_serve(options: argparse.Namespace) -> int:
+    from pinna import logs  # noqa: PLC0415  (what only this server needs is loaded when it runs)
+    from pinna.archive.server import Archive  # noqa: PLC0415
+
+    logs.configure(LogConfig())
+    token = read_secret(options.token_file, os.environ.get(ARCHIVE_TOKEN)) or ""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        where = (options.directory, options.status_file, options.host, options.port, token)
+        async with Archive(*where) as archive:
+            print(f"The archive is at {archive.address} (open it in a browser).", flush=True)
+            await stop.wait()
+
+    asyncio.run(run())
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

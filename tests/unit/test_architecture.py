@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "links": FLOW,
     "session": FLOW,
     "recorder": {"errors", "health"},
+    "archive": {"errors", "recorder"},
     "doctor": {"errors", "config"},
     "hub": FLOW | {"links", "logs"},
     # what puts them together

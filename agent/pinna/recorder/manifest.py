@@ -124,11 +124,8 @@ def days(source_folder: Path) -> Iterator[Path]:
 def read_account(source_folder: Path) -> Account:
     account = Account()
     for path in days(source_folder):
-        _read_day(path, account)
+        read_day(path, account)
     account.segments.sort(key=lambda segment: segment.first)
-    for segment in account.segments:
-        if segment.closed is not None:
-            drop_void_gaps(account, segment, segment.samples)
     return account
 
 
@@ -139,7 +136,8 @@ def drop_void_gaps(account: Account, segment: Segment, samples: int) -> None:
         account.gaps.remove(gap)
 
 
-def _read_day(path: Path, account: Account) -> None:
+def read_day(path: Path, account: Account) -> None:
+    """Add one manifest to the account. Raises OSError."""
     lines, wrong = Manifest(path).read()
     account.wrong += wrong
     by_file: dict[str, Segment] = {}
@@ -167,3 +165,6 @@ def _read_day(path: Path, account: Account) -> None:
                 account.clocks.append(line)
         except (KeyError, TypeError, ValueError) as error:
             account.wrong.append(f"{path}: a line of kind {kind!r} lacks {error}")
+    for segment in by_file.values():
+        if segment.closed is not None:
+            drop_void_gaps(account, segment, segment.samples)
