@@ -5,16 +5,15 @@ A file with `NAME.pin` beside it is never deleted, nor is one that is still bein
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from pinna.recorder.clock import iso
+from pinna.recorder.disk import free_bytes
 from pinna.recorder.manifest import Segment, read_account
 from pinna.recorder.settings import Settings, Source
 from pinna.recorder.track import Track
@@ -107,12 +106,3 @@ def _delete(one: _Candidate, why: str, now: float) -> None:
     one.segment.manifest.append({"kind": "deleted", "file": path.name, "reason": why, "time": iso(now)})
     path.unlink(missing_ok=True)
     log.info("recorder.file_deleted", file=str(path), reason=why)
-
-
-def free_bytes(directory: Path) -> int:
-    """For this user. Zero when the disk does not answer."""
-    try:
-        disk = os.statvfs(directory)
-    except OSError:
-        return 0
-    return disk.f_bavail * disk.f_frsize

@@ -8,7 +8,6 @@ Used by the source's writing thread alone, except for `suspend` and the figures 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -20,6 +19,7 @@ import structlog
 from pinna.recorder import formats
 from pinna.recorder.clock import Clock, boot_id, day, iso, next_cut, quality, stamp
 from pinna.recorder.continuity import Continuity
+from pinna.recorder.disk import free_name, reason_of, size_of, sync_folder
 from pinna.recorder.events import Begins, Chunk, Down, Event, Lost, Sound, Title, Units
 from pinna.recorder.formats import Form, SegmentFile
 from pinna.recorder.manifest import NAME, Account, Line, Manifest
@@ -231,7 +231,7 @@ class Track:
         named = self._cut if abs(wall - self._cut) < SAME_CUT_SECONDS else wall
         folder = plan.folder / day(named, plan.zone)
         folder.mkdir(parents=True, exist_ok=True)
-        path = self._free_name(folder, f"{plan.source}_{stamp(named, plan.zone)}")
+        path = free_name(folder, f"{plan.source}_{stamp(named, plan.zone)}", form.suffix)
         known = quality()
         line: Line = {
             "kind": "open",
@@ -252,7 +252,7 @@ class Track:
         manifest.append(line)  # before the file: there is never one without a line
         try:
             file = formats.create(path, form, self._head)
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError:
             self._note(manifest, {"kind": "close", "file": path.name, "samples": 0, "bytes": 0})
             raise
@@ -262,13 +262,6 @@ class Track:
         log.info("recorder.file_opened", source=plan.source, file=path.name)
         self._open = _Open(file, path, manifest, form)
         return self._open
-
-    def _free_name(self, folder: Path, name: str) -> Path:
-        """Nobody else makes files here (the archive is locked), and what there is is never written over."""
-        path, number = folder / f"{name}{self._form.suffix}", 2
-        while path.exists():
-            path, number = folder / f"{name}_{number}{self._form.suffix}", number + 1
-        return path
 
     def _close_file(self) -> None:
         """Raises OSError, and then the file is still the open one."""
@@ -287,14 +280,14 @@ class Track:
     def _end_of_file(self, current: _Open) -> None:
         wall = self._at + self._offset
         line: Line = {"kind": "close", "file": current.path.name, "samples": current.samples}
-        line |= {"bytes": _size(current.path), "wall": round(wall, 6), "mono": round(self._at, 6)}
+        line |= {"bytes": size_of(current.path), "wall": round(wall, 6), "mono": round(self._at, 6)}
         line |= {"time": iso(wall), "boot": boot_id()}
         self._note(current.manifest, line)
         self._closed(current.path, current.manifest)
 
     def _disk_failed(self, error: OSError, unwritten: int) -> None:
         """Give up the file, mend what it holds, count what it does not, and try again later."""
-        self.trouble = _reason(error)
+        self.trouble = reason_of(error)
         log.error("recorder.disk_failed", source=self._plan.source, cause=self.trouble)
         current, self._open = self._open, None
         if current is not None:
@@ -302,7 +295,7 @@ class Track:
             try:
                 held = formats.mend(current.path, current.form).samples
             except OSError as worse:
-                log.error("recorder.not_mended", file=str(current.path), cause=_reason(worse))
+                log.error("recorder.not_mended", file=str(current.path), cause=reason_of(worse))
                 held = 0
             more = held - current.samples  # less: what an encoder held back; more: a part of the last write
             current.samples = held
@@ -400,23 +393,3 @@ class Track:
                     raise
                 return
             del self._pending[0]
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name survives a power cut once its folder is on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
