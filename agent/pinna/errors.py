@@ -13,7 +13,8 @@
     ├── ProofError                 11   a demonstration or probe did not prove what it set out to
     ├── SnapshotError              12   what the doctor was to judge is no snapshot
     ├── BrokenError                13   the doctor found a broken link
-    └── LookError                  14   the doctor could not look: no answer from a host or container
+    ├── LookError                  14   the doctor could not look: no answer from a host or container
+    └── StorageError               15   the archive of recordings cannot be read or written
 
 `permanent` errors are not retried by the supervisor: trying again without a human cannot help.
 The number is the exit code of the command that ends with the error.
@@ -105,6 +106,11 @@ class LookError(PinnaError):
     meaning = "the doctor could not look"
 
 
+class StorageError(PinnaError):
+    exit_code = 15
+    meaning = "the archive cannot be read or written"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "all is well",
     **{
@@ -124,6 +130,7 @@ EXIT_CODES: dict[int, str] = {
             SnapshotError,
             BrokenError,
             LookError,
+            StorageError,
         )
     },
 }

@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audio": FLOW,
     "links": FLOW,
     "session": FLOW,
-    "recorder": FLOW,
+    "recorder": {"errors", "health"},
+    "archive": {"errors", "recorder"},
     "doctor": {"errors", "config"},
     "hub": FLOW | {"links", "logs"},
     # what puts them together

@@ -1,0 +1,57 @@
+"""Before recording: files that a crash or power cut left open are mended, and the account made whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from pinna.recorder import formats
+from pinna.recorder.clock import iso
+from pinna.recorder.formats import Form
+from pinna.recorder.manifest import Account, Manifest, Segment, days, drop_void_gaps, read_account
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """`unhashed`: finished files whose checksum is still to be written down."""
+
+    account: Account
+    unhashed: tuple[Segment, ...]
+
+
+def recover(source_folder: Path) -> Recovered:
+    """Raises OSError when the disk does not allow it."""
+    for path in days(source_folder):
+        Manifest(path).drop_torn_line()
+    account = read_account(source_folder)
+    for wrong in account.wrong:
+        log.error("recorder.manifest_damaged", cause=wrong)
+    for segment in account.segments:
+        if segment.closed is None:
+            _close(account, segment)
+        if segment.deleted:
+            segment.path.unlink(missing_ok=True)  # a crash came between the line and the deed
+    unhashed = [s for s in account.segments if not s.sha256 and not s.deleted and s.path.exists()]
+    return Recovered(account, tuple(unhashed))
+
+
+def _close(account: Account, segment: Segment) -> None:
+    form = Form.of(segment.opened)
+    samples, size = 0, 0
+    if segment.path.exists():
+        samples = formats.mend(segment.path, form).samples
+        if samples:
+            size = segment.path.stat().st_size
+        else:
+            segment.path.unlink()  # not one whole sample, so nothing is deleted that could be heard
+    drop_void_gaps(account, segment, samples)
+    wall = float(segment.opened["wall"]) + (segment.end - segment.first + samples) / form.rate
+    line = {"kind": "close", "file": segment.path.name, "samples": samples, "bytes": size}
+    line |= {"wall": round(wall, 6), "time": iso(wall), "repaired": True}
+    segment.manifest.append(line)
+    segment.closed = line
+    log.warning("recorder.file_mended", file=str(segment.path), samples=samples)

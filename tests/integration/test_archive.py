@@ -1,0 +1,350 @@
+"""The archive over HTTP and in a real browser: what there is, what is missing, and who may not look."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import expect
+from tests.integration.test_hub_page import open_page
+from tests.support.ramps import ManualTime, files, plan, ramp
+
+from pinna.archive.index import Index
+from pinna.archive.server import Archive
+from pinna.errors import ConfigError, PortInUseError, StorageError
+from pinna.recorder.events import Chunk, Down
+from pinna.recorder.formats import Form
+from pinna.recorder.track import Track
+
+FORM = Form("wav", 8000, 1, 16)
+START = 1_795_255_200.0
+
+
+class Recording:
+    """Two and a half minutes with a gap of twenty seconds; the last file is still open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.time = ManualTime(START)
+        self.track = Track(plan(folder / "mic", FORM), self.time, lambda *_: None)
+        self.next = 0
+        self.play(90)
+        self.track.take(Down("unplug", "No such device"))
+        self.time.now += 20
+        self.play(40)
+
+    def play(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.time.now += 1
+            self.track.take(Chunk(ramp(self.next, 8000, FORM), self.time.now))
+            self.next += 8000
+
+    @property
+    def paths(self) -> list[Path]:
+        return files(self.folder / "mic")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    return Recording(tmp_path)
+
+
+@asynccontextmanager
+async def serving(
+    recording: Recording, token: str = ""
+) -> AsyncIterator[tuple[Archive, aiohttp.ClientSession]]:
+    status = recording.folder / "status.json"
+    async with (
+        Archive(recording.folder, status, "127.0.0.1", 0, token) as archive,
+        aiohttp.ClientSession(archive.address) as http,
+    ):
+        yield archive, http
+
+
+def run(scene: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scene())
+
+
+def where(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def test_files_gaps_sources_storage_and_status(recording: Recording):
+    (recording.folder / "status.json").write_text('{"pid": 1}')
+
+    async def get(http: aiohttp.ClientSession, path: str) -> dict[str, Any]:
+        async with http.get(path) as answer:
+            assert answer.status == 200
+            body: dict[str, Any] = await answer.json()
+            return body
+
+    async def scene() -> None:
+        async with serving(recording) as (_, http):
+            found = (await get(http, "/api/files"))["files"]
+            assert [file["path"] for file in found] == [where(path) for path in reversed(recording.paths)]
+            assert [file["recording"] for file in found] == [True, False, False, False]
+            assert [file["duration"] for file in found] == [30.0, 10.0, 30.0, 60.0]
+            (gap,) = (await get(http, "/api/gaps"))["gaps"]
+            assert (gap["reason"], gap["samples"], gap["detail"]) == ("unplug", 160_000, "No such device")
+            (source,) = (await get(http, "/api/sources"))["sources"]
+            assert (source["name"], source["recording"], source["days"][0]["files"]) == ("mic", True, 4)
+            room = await get(http, "/api/storage")
+            assert 0 < room["free_bytes"] < room["total_bytes"]
+            assert await get(http, "/api/status") == {"running": True, "pid": 1}
+            assert (await get(http, "/api/files?source=other"))["files"] == []
+
+            page = await get(http, "/api/files?limit=2")
+            rest = await get(http, f"/api/files?limit=3&before={page['next']}")
+            assert [file["path"] for file in page["files"] + rest["files"]] == [f["path"] for f in found]
+            assert rest["next"] is None
+
+    run(scene)
+
+
+def test_ranges_and_heads(recording: Recording):
+    path = recording.paths[0]
+    data = path.read_bytes()
+
+    async def scene() -> None:
+        async with serving(recording) as (_, http):
+            url = f"/stream/{where(path)}"
+            async with http.get(url) as answer:
+                assert (answer.status, await answer.read()) == (200, data)
+                assert answer.headers["Content-Type"] == "audio/wav"
+                assert answer.headers["Accept-Ranges"] == "bytes"
+                etag = answer.headers["ETag"]
+            for spec, part in (
+                ("bytes=0-99", data[:100]),
+                ("bytes=100-", data[100:]),
+                ("bytes=-50", data[-50:]),
+                (f"bytes=5-{10**30}", data[5:]),
+            ):
+                async with http.get(url, headers={"Range": spec}) as answer:
+                    assert (answer.status, await answer.read()) == (206, part)
+                    assert answer.headers["Content-Range"].endswith(f"/{len(data)}")
+            async with http.get(url, headers={"Range": f"bytes={len(data)}-"}) as answer:
+                assert answer.status == 416
+                assert answer.headers["Content-Range"] == f"bytes */{len(data)}"
+            async with http.head(url) as answer:
+                assert (answer.status, int(answer.headers["Content-Length"])) == (200, len(data))
+            async with http.get(url, headers={"If-None-Match": etag}) as answer:
+                assert answer.status == 304
+            async with http.get(f"/download/{where(path)}") as answer:
+                assert answer.headers["Content-Disposition"] == f'attachment; filename="{path.name}"'
+                assert hashlib.sha256(await answer.read()).digest() == hashlib.sha256(data).digest()
+
+    run(scene)
+
+
+def test_a_file_that_grows_while_it_is_read_keeps_the_connection_in_step(recording: Recording):
+    path = recording.paths[-1]
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, _):
+            port = int(archive.address.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(5):
+                writer.write(f"GET /stream/{where(path)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                assert head.startswith("HTTP/1.1 200 OK\r\n"), head
+                length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+                recording.play(1)  # in the middle of the answer
+                assert len(await reader.readexactly(length)) == length
+            writer.close()
+            await writer.wait_closed()
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/stream/../../etc/passwd",
+        "/stream/mic/2026-11-21/..%2f..%2fsecret",
+        "/stream/%2e%2e/%2e%2e/secret",
+        "/stream/mic/2026-11-21/manifest.jsonl",
+        "/stream/mic/2026-11-21/none.wav",
+        "/download/mic/2026-11-21/%00",
+        "/stream/mic/2026-11-21/a%0d%0aSet-Cookie:x",
+        "/.recorder.lock",
+    ],
+)
+def test_nothing_but_recordings_is_served(recording: Recording, path: str):
+    (recording.folder / "secret").write_text("secret")
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, _):
+            port = int(archive.address.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+            )  # a client may tidy it up
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            assert answer.split()[1] in (b"404", b"400")
+            assert b"Set-Cookie" not in answer.partition(b"\r\n\r\n")[0]
+
+    run(scene)
+
+
+def test_a_symbolic_link_is_not_followed(recording: Recording):
+    path = recording.paths[0]
+    secret = recording.folder / "secret"
+    secret.write_text("secret")
+    path.unlink()
+    path.symlink_to(secret)
+
+    async def scene() -> None:
+        async with serving(recording) as (_, http), http.get(f"/stream/{where(path)}") as answer:
+            assert answer.status == 404
+
+    run(scene)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1e9", "limit=x", "before=nan"])
+def test_nonsense_is_refused(recording: Recording, query: str):
+    async def scene() -> None:
+        async with serving(recording) as (_, http), http.get(f"/api/files?{query}") as answer:
+            assert answer.status == 400
+
+    run(scene)
+
+
+def test_with_a_token_nobody_else_sees_anything(recording: Recording):
+    basic = base64.b64encode(b"anyone:s3cret").decode()
+    wrong = base64.b64encode(b"anyone:other").decode()
+
+    async def scene() -> None:
+        async with serving(recording, token="s3cret") as (_, http):
+            for path in ("/", "/api/files", f"/stream/{where(recording.paths[0])}"):
+                for header, status in (
+                    (None, 401),
+                    (f"Basic {wrong}", 401),
+                    ("Basic ???", 401),
+                    ("Bearer other", 401),
+                    ("Digest s3cret", 401),
+                    (f"Basic {basic}", 200),
+                    ("Bearer s3cret", 200),
+                ):
+                    headers = {"Authorization": header} if header else {}
+                    async with http.get(path, headers=headers) as answer:
+                        assert answer.status == status, (path, header)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_without_one_other_sites_pages_see_nothing(recording: Recording, headers: dict[str, str]):
+    async def scene() -> None:
+        async with serving(recording) as (_, http), http.get("/api/files", headers=headers) as answer:
+            assert answer.status == 403
+
+    run(scene)
+
+
+def test_it_does_not_open_to_the_network_without_a_token(tmp_path: Path):
+    with pytest.raises(ConfigError, match="open to everyone"):
+        Archive(tmp_path, tmp_path / "s", "0.0.0.0", 0, "")
+    with pytest.raises(StorageError, match="there is no archive"):
+        Archive(tmp_path / "none", tmp_path / "s", "127.0.0.1", 0, "")
+
+
+def test_a_port_that_is_taken_is_named(recording: Recording):
+    async def scene() -> None:
+        async with serving(recording) as (archive, _):
+            port = int(archive.address.rpartition(":")[2])
+            with pytest.raises(PortInUseError, match="cannot be listened on"):
+                async with Archive(recording.folder, recording.folder / "s", "127.0.0.1", port, ""):
+                    pass
+
+    run(scene)
+
+
+def test_the_index_follows_the_disk(recording: Recording):
+    now = ManualTime(0.0)
+    index = Index(recording.folder, now.mono)
+    index.refresh()
+    assert len(index.files("", "", None, 10)) == 4
+    recording.play(60)
+    assert len(index.files("", "", None, 10)) == 4
+    now.now += 3
+    index.refresh()
+    assert len(index.files("", "", None, 10)) == 5
+    day = recording.paths[0].parent
+    for path in day.iterdir():
+        path.unlink()
+    now.now += 61
+    index.refresh()
+    assert index.files("", "", None, 10) == []
+    assert index.sources() == []
+
+
+def test_lines_that_make_no_sense_cost_only_themselves(recording: Recording):
+    manifest = recording.paths[0].parent / "manifest.jsonl"
+    strange = [
+        "nonsense",
+        json.dumps({"kind": "open", "file": "../../etc/passwd", "first": 0, "wall": 1, "rate": 1}),
+        json.dumps({"kind": "open", "file": "x.wav", "first": 0}),
+        json.dumps({"kind": "gap", "first": 1, "samples": "many"}),
+    ]
+    manifest.write_text("\n".join(strange) + "\n" + manifest.read_text())
+    index = Index(recording.folder)
+    index.refresh()
+    assert len(index.files("", "", None, 10)) == 4
+
+
+def test_the_page_lists_plays_and_shows_what_is_missing(recording: Recording):
+    async def scene() -> None:
+        async with (
+            serving(recording) as (archive, _),
+            open_page(viewport={"width": 360, "height": 740}) as page,
+        ):
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            await page.goto(archive.address)
+            buttons = page.get_by_role("button", name="Play mic")
+            await expect(buttons).to_have_count(4)
+            await expect(page.locator(".rec:visible")).to_have_count(1)
+            await expect(page.get_by_text("20.0 s missing")).to_be_visible()
+            await expect(page.get_by_text("unplug: No such device")).to_be_visible()
+            await expect(page.get_by_text("1 recording")).to_be_visible()
+
+            await buttons.nth(2).click()
+            await page.evaluate("window.audio = document.querySelector('audio')")
+            moved = "() => audio.currentTime > 0.2 && audio.duration"
+            length = await (await page.wait_for_function(moved)).json_value()
+            assert abs(length - 30.0) < 0.1
+            await page.evaluate("audio.currentTime = 25")
+            await page.wait_for_function("() => audio.currentTime > 25.1")
+
+            await page.get_by_label("Day").select_option("2026-11-21")
+            await expect(buttons).to_have_count(4)
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 360
+            assert all(url.startswith((archive.address, "data:")) for url in asked)
+
+    run(scene)
+
+
+def test_the_page_says_when_the_archive_is_gone_and_finds_it_again(recording: Recording):
+    async def scene() -> None:
+        async with open_page() as page:
+            async with serving(recording) as (archive, _):
+                port = int(archive.address.rpartition(":")[2])
+                await page.goto(archive.address)
+                await expect(page.get_by_text("1 recording")).to_be_visible()
+            lost = page.get_by_role("alert").filter(has_text="Trying again")
+            await expect(lost).to_be_visible(timeout=15_000)
+            async with Archive(recording.folder, recording.folder / "s", "127.0.0.1", port, ""):
+                await expect(lost).to_be_hidden(timeout=15_000)
+
+    run(scene)

@@ -1,0 +1,98 @@
+"""What is deleted, what never is, and who stops first when the disk fills."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.ramps import ManualTime, files, plan, ramp
+
+from pinna.recorder.events import Chunk
+from pinna.recorder.formats import Form
+from pinna.recorder.recover import recover
+from pinna.recorder.retention import Keeper
+from pinna.recorder.settings import Settings, Source
+from pinna.recorder.track import Track
+from pinna.recorder.verify import verify
+
+FORM = Form("wav", 1000, 1, 16)
+START = 1_795_255_200.0
+MINUTE_BYTES = 120_080
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Ten minutes in ten files, the last of them open."""
+    time = ManualTime(START)
+    track = Track(plan(tmp_path / "mic", FORM), time, lambda *_: None)
+    for first in range(0, 595_000, 1000):
+        time.now += 1
+        track.take(Chunk(ramp(first, 1000, FORM), time.now))
+    return tmp_path
+
+
+def keeper(archive: Path, **general: float) -> Keeper:
+    keep_days = general.pop("keep_days", 0.0)
+    return Keeper(Settings(directory=archive, sources=(Source("mic", keep_days=keep_days),), **general))  # type: ignore[arg-type]
+
+
+def names(archive: Path) -> list[str]:
+    return [path.name[18:23] for path in files(archive / "mic")]
+
+
+def test_without_limits_nothing_goes(archive: Path):
+    keeper(archive).apply_retention(START + 1e9)
+    assert len(names(archive)) == 10
+
+
+def test_what_is_too_old_goes_and_the_manifest_says_so(archive: Path):
+    keeper(archive, keep_days=1.0).apply_retention(START + 86_400 + 3.5 * 60)
+    assert names(archive) == ["03-00", "04-00", "05-00", "06-00", "07-00", "08-00", "09-00"]
+    report = verify(archive / "mic", hashes=False, progress=lambda _: None)
+    assert report.wrong == []
+    assert report.deleted == 3
+    assert report.samples == 540_000  # they are still accounted for
+
+
+def test_the_oldest_go_until_the_rest_fits(archive: Path):
+    keeper(archive, max_gb=4.5 * MINUTE_BYTES / 1e9).apply_retention(START)
+    assert names(archive) == ["05-00", "06-00", "07-00", "08-00", "09-00"]
+
+
+def test_neither_the_open_file_nor_a_pinned_one_is_touched(archive: Path):
+    oldest = files(archive / "mic")[0]
+    oldest.with_name(oldest.name + ".pin").touch()
+    keeper(archive, keep_days=0.001).apply_retention(START + 1e6)
+    assert names(archive) == ["00-00", "09-00"]
+
+
+def test_a_deletion_that_a_crash_interrupted_is_finished(archive: Path):
+    doomed = files(archive / "mic")[0]
+    manifest = doomed.parent / "manifest.jsonl"
+    with manifest.open("a") as file:
+        file.write(f'{{"kind": "deleted", "file": "{doomed.name}", "reason": "age"}}\n')
+    recover(archive / "mic")
+    assert not doomed.exists()
+    assert verify(archive / "mic", hashes=False, progress=lambda _: None).wrong == []
+
+
+def test_the_least_important_stop_first_and_go_on_last(tmp_path: Path):
+    tracks = []
+    for name, priority in (("high", 5), ("low", 0), ("middle", 3)):
+        source = Source(name, priority=priority)
+        tracks.append((source, Track(plan(tmp_path, FORM), ManualTime(START), lambda *_: None)))
+    guard = Keeper(replace(Settings(directory=tmp_path), reserve_mb=100))
+
+    def running_at(megabytes: float) -> list[str]:
+        guard.hold_reserve(tracks, int(megabytes * (1 << 20)))
+        return [source.name for source, track in tracks if not track.suspended]
+
+    assert running_at(200) == ["high", "low", "middle"]
+    assert running_at(109) == ["high", "middle"]
+    assert running_at(104) == ["high"]
+    assert running_at(99) == []
+    assert running_at(101) == []  # not at every byte
+    assert running_at(111) == ["high"]
+    assert running_at(118) == ["high", "middle"]
+    assert running_at(122) == ["high", "low", "middle"]
