@@ -12,6 +12,10 @@ demo:  ## a microphone streamed to a hub and back, on this machine, without a so
 
 test: lint  ## lint, unit, contract and integration tests
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
+	@.venv/bin/pytest -m "not full" tests/integration
+
+test-full: lint  ## the same, and what takes longer
+	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
 	@.venv/bin/pytest tests/integration
 
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
@@ -53,4 +57,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --extra recorder --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test control lint pi test-pi test-pi-full bench lock
+.PHONY: help demo test test-full control lint pi test-pi test-pi-full bench lock

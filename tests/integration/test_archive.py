@@ -335,6 +335,7 @@ def test_the_page_lists_plays_and_shows_what_is_missing(recording: Recording):
     run(scene)
 
 
+@pytest.mark.full
 def test_the_page_says_when_the_archive_is_gone_and_finds_it_again(recording: Recording):
     async def scene() -> None:
         async with open_page() as page:

@@ -50,6 +50,7 @@ def free_port() -> int:
 def test_a_connected_agent(sound: VirtualSound, url: str, tmp_path: Path) -> None:
     with agent(sound, tmp_path, url) as device:
         device.wait_connected()
+        eventually(lambda: device.health()["audio"]["frames_captured"], what="the agent hears")
         snapshot = look(tmp_path, url, device.port)
         assert snapshot["agent"]["connected"] is True
         assert snapshot["agent"]["audio"]["frames_captured"] > 0

@@ -23,6 +23,8 @@ from pinna.doctor.finding import Finding
 from pinna.doctor.judge import judge, parse
 from pinna.doctor.looking import SOURCE
 
+pytestmark = pytest.mark.full
+
 GRAPH = Path(__file__).parents[2] / "asound.conf"
 HARDWARE = 'defaults.pinna.mic_card "mic"\n'
 EXTRA = "/etc/alsa/conf.d/60-fault.conf"

@@ -97,7 +97,7 @@ def test_a_card_that_goes_comes_back_with_a_gap(fragile_sound: VirtualSound, tmp
         assert gap["detail"]
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("kind", ["wav", pytest.param("flac", marks=pytest.mark.full)])
 def test_a_disk_that_takes_no_more_is_a_gap_and_is_tried_again(
     fragile_sound: VirtualSound, tmp_path: Path, kind: str
 ):

@@ -110,8 +110,9 @@ class SoundCard(threading.Thread):
         return said or f"arecord ended with code {process.returncode} and said nothing"
 
     def _pump(self, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]) -> str:
-        """Pass on sound and complaints until arecord ends; its last complaint."""
-        said, stopping = "", False
+        """Pass on sound and complaints until arecord ends; its last two complaints."""
+        said: list[str] = []
+        stopping = False
         self._silent_since = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for pipe in (out, err):
@@ -129,10 +130,10 @@ class SoundCard(threading.Thread):
                     elif key.fileobj is out:
                         self._hear(data)
                     else:
-                        said = self._listen(data) or said
+                        said = [*said, *self._listen(data)][-2:]
                 if time.monotonic() - self._silent_since > SILENT_SECONDS:
                     return f"no sound from {self._device} for {SILENT_SECONDS:g} s"
-        return said
+        return "; ".join(said)
 
     def _hear(self, data: bytes) -> None:
         self._silent_since = at = time.monotonic()
@@ -142,8 +143,8 @@ class SoundCard(threading.Thread):
         if whole:
             self._deliver(Chunk(data[:whole], at))
 
-    def _listen(self, data: bytes) -> str:
-        """Log what arecord says; the last two lines of trouble. Raises DeviceError for a wrong speed."""
+    def _listen(self, data: bytes) -> list[str]:
+        """Log what arecord says; the lines of trouble. Raises DeviceError for a wrong speed."""
         *lines, self._said = (self._said + data).split(b"\n")
         trouble = []
         for line in (line.decode(errors="replace").strip() for line in lines):
@@ -159,7 +160,7 @@ class SoundCard(threading.Thread):
                 self._deliver(Lost("xrun", samples, line))
             self._tell("recorder.arecord_says", line=line)
             trouble.append(line)
-        return "; ".join(trouble[-2:])
+        return trouble
 
 
 @dataclass(frozen=True, slots=True)
