@@ -12,11 +12,11 @@ demo:  ## a microphone streamed to a hub and back, on this machine, without a so
 
 test: lint  ## lint, unit, contract and integration tests
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
-	@.venv/bin/pytest -m "not full" tests/integration
+	@.venv/bin/pytest -n 2 --dist loadfile -m "not full" tests/integration
 
 test-full: lint  ## the same, and what takes longer
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
-	@.venv/bin/pytest tests/integration
+	@.venv/bin/pytest -n 2 --dist loadfile tests/integration
 
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
 	@agent/bootstrap control
