@@ -207,6 +207,18 @@ class TestCommand:
         assert first.returncode == again.returncode
         assert json.loads(first.stdout) == json.loads(again.stdout)
 
+    @pytest.mark.parametrize("place", ["/proc/case.json", "/dev/full/case.json", "."])
+    def test_what_cannot_be_saved_says_so(self, place: str) -> None:
+        done = doctor("--save", place, "--deaf")
+        assert done.returncode == 2
+        assert f"--save: {place} cannot be written" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_ssh_options_that_no_shell_takes_are_refused(self) -> None:
+        done = doctor("--host", "nobody", "--ssh", "-o 'x")
+        assert done.returncode == 2
+        assert "No closing quotation" in done.stderr
+
     @pytest.mark.parametrize("given", [b"", b"\xff\0garbage", b'{"schema": 1', b"[]"])
     def test_garbage_is_no_snapshot(self, given: bytes) -> None:
         done = doctor("--snapshot", "-", given=given)

@@ -447,20 +447,32 @@ def pyaudio_child(tell: Tell) -> None:
 # --- probes, by name
 
 
+def kind_of_container(root: str, exists: Callable[[str], bool]) -> str:
+    """Empty when this is none. `root` is its line of /proc/self/mountinfo.
+
+    A root on an overlay is a container's, but also a Pi's whose card is kept read-only (raspi-config): there,
+    systemd is in charge, and names no container.
+    """
+    kinds = {"/.dockerenv": "docker", "/run/.containerenv": "podman", "/run/systemd/container": "container"}
+    for file, kind in kinds.items():
+        if exists(file):
+            return kind
+    like_one = re.search(r"overlay|containers", root) and not exists("/run/systemd/system")
+    return "container" if like_one else ""
+
+
 def system() -> Json:
     release = dict(re.findall(r'(?m)^([A-Z_]+)="?([^"\n]*)"?$', read("/etc/os-release")))
     root = next(
         (line for line in read("/proc/self/mountinfo").splitlines() if line.split()[4:5] == ["/"]), ""
     )
-    kinds = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
-    kind = next((kind for file, kind in kinds.items() if os.path.exists(file)), "")
     return {
         "name": release.get("PRETTY_NAME", ""),
         "codename": release.get("VERSION_CODENAME", ""),
         "kernel": os.uname().release,
         "machine": os.uname().machine,
         "model": read("/proc/device-tree/model"),
-        "container": kind or ("container" if re.search(r"overlay|containers", root) else ""),
+        "container": kind_of_container(root, os.path.exists),
         "host": socket.gethostname(),
         "python": ".".join(map(str, sys.version_info[:3])),
         "proc": os.path.exists("/proc/self/status"),

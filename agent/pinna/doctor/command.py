@@ -30,6 +30,10 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
         raise UsageError(f"--seconds is {options.seconds:g}", hint="Give 1 to 600")
     if options.snapshot:
         return _show(_saved(options.snapshot), options, say)
+    try:
+        ssh = tuple(shlex.split(options.ssh))
+    except ValueError as error:
+        raise UsageError(f"--ssh is {options.ssh!r}: {error}", hint="Quote it as for a shell") from error
     requests = [
         Request(
             host=host,
@@ -38,7 +42,7 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
             config=options.config,
             seconds=options.seconds,
             deaf=options.deaf,
-            ssh=tuple(shlex.split(options.ssh)),
+            ssh=ssh,
         )
         for host in options.host or [""]
     ]
@@ -57,8 +61,7 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
             for report in some:
                 say(view.drawn(report, colour=sys.stdout.isatty()))
     if options.save:
-        saved = [{"place": report.place, "snapshot": dict(report.snapshot)} for report in reports]
-        options.save.write_text(json.dumps({"pinna_doctor": 1, "places": saved}, indent=1) + "\n", "utf-8")
+        _save(options.save, reports)
         progress(f"saved to {options.save}")
     if options.json:
         return _show(reports, options, say)
@@ -79,6 +82,24 @@ def _show(reports: list[Report], options: Namespace, say: Say) -> int:
 def _code(reports: list[Report]) -> int:
     codes = {report.exit_code for report in reports}
     return next((code for code in (BrokenError.exit_code, LookError.exit_code) if code in codes), 0)
+
+
+def _save(path: Path, reports: list[Report]) -> None:
+    """Whole, or not at all: what was saved there before stays until then. Raises UsageError."""
+    saved = [{"place": report.place, "snapshot": dict(report.snapshot)} for report in reports]
+    text = json.dumps({"pinna_doctor": 1, "places": saved}, indent=1) + "\n"
+    part = path.parent / f"{path.name}.new"
+    try:
+        try:
+            part.write_text(text, "utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--save: {path} cannot be written: {error.strerror}",
+            hint="Give a file in a folder that exists, that you may write to, and that has room",
+        ) from error
 
 
 def _saved(path: Path) -> list[Report]:
