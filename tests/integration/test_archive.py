@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from playwright.async_api import expect
-from tests.integration.test_hub_page import open_page
+from tests.support.browser import open_page
 from tests.support.ramps import ManualTime, files, plan, ramp
 
 from pinna.archive.index import Index

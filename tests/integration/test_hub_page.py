@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import aiohttp
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
+from tests.support.browser import open_page
 from tests.support.hub_device import device, speech, tone
 
 from pinna.hub.options import HubOptions
 from pinna.hub.server import Hub
 
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
-
-# Keeps the page's peer connections where the test can ask them.
-KEEP_PEERS = """
-window.peers = [];
-window.RTCPeerConnection = class extends RTCPeerConnection {
-  constructor(...all) { super(...all); window.peers.push(this); }
-};
-"""
-
 HEARD_ENERGY = """async () => {
   const stats = [...(await window.peers.at(-1).getStats()).values()];
   return stats.find((one) => one.type === "inbound-rtp")?.totalAudioEnergy ?? 0;
 }"""
-
-
-@asynccontextmanager
-async def open_page(**context: Any) -> AsyncIterator[Page]:
-    """A page that fails the test when anything goes wrong inside."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "install chromium"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        page = await (await browser.new_context(**context)).new_page()
-        await page.add_init_script(KEEP_PEERS)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        try:
-            yield page
-        finally:
-            await browser.close()
-        assert faults == []
 
 
 async def hears(page: Page, more_than: float = 0.0) -> None:

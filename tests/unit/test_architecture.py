@@ -32,14 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"config"},
     "exposition": {"metrics"},
     "http": {"errors", "config", "exposition"},
+    "page": set(),
     # the parts; none knows another
     "audio": FLOW,
     "links": FLOW,
     "session": FLOW,
     "recorder": {"errors", "health"},
-    "archive": {"errors", "recorder"},
+    "archive": {"errors", "page", "recorder"},
     "doctor": {"errors", "config"},
-    "hub": FLOW | {"links", "logs"},
+    "hub": FLOW | {"links", "logs", "page"},
     # what puts them together
     "telemetry": FLOW | {"audio", "links", "health"},
     "app": FLOW

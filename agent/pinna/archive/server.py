@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,18 +17,10 @@ from aiohttp import hdrs, web
 from pinna.archive.access import guard, is_loopback
 from pinna.archive.index import PAGE, Index
 from pinna.errors import ConfigError, PortInUseError, StorageError
+from pinna.page import add_page
 from pinna.recorder import formats
 from pinna.recorder.formats import Form
 
-_PAGE: Final = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
-}
-_PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-cache",
-}
 _TYPES: Final = {
     **{".wav": "audio/wav", ".flac": "audio/flac", ".opus": "audio/ogg", ".ogg": "audio/ogg"},
     **{".oga": "audio/ogg", ".mp3": "audio/mpeg", ".aac": "audio/aac"},
@@ -91,8 +82,7 @@ class Archive:
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[guard(self._token)])
-        for path, (name, content_type) in _PAGE.items():
-            app.router.add_get(path, _static(name, content_type))
+        add_page(app, "pinna.archive")
         for path, answer in (
             ("/api/sources", self._sources),
             ("/api/files", self._files),
@@ -211,15 +201,6 @@ def _is_plain_file(path: Path, directory: Path) -> bool:
         return path.is_file() and path.resolve(strict=True) == path and directory in path.parents
     except OSError:
         return False
-
-
-def _static(name: str, content_type: str) -> Handler:
-    body = resources.files("pinna.archive").joinpath("page", name).read_bytes()
-
-    async def handler(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
-
-    return handler
 
 
 async def _harden(_request: web.Request, response: web.StreamResponse) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
@@ -12,23 +11,12 @@ from aiohttp import hdrs, web
 from pinna.hub.access import guard, shows
 from pinna.hub.options import DEVICE_ID_RULE, HubOptions, valid_device_id
 from pinna.hub.peer import NegotiationError
+from pinna.page import add_page
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 EVENT_SECONDS: Final = 0.1  # between two readings of the page's meters
 
 _SDP: Final = "application/sdp"
-_PAGE: Final = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-_PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-cache",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class Full(Exception):  # noqa: N818  a state of the hub rather than a fault
@@ -59,8 +47,7 @@ class Switchboard(Protocol):
 
 def application(options: HubOptions, hub: Switchboard) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[guard(options.token)])
-    for path, (name, content_type) in _PAGE.items():
-        app.router.add_get(path, _static(name, content_type))
+    add_page(app, "pinna.hub")
     app.router.add_get("/health", _health(options, hub))
     app.router.add_get("/events", _events(hub))
     app.router.add_post("/connect", _connect(hub))
@@ -75,15 +62,6 @@ def application(options: HubOptions, hub: Switchboard) -> web.Application:
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def _static(name: str, content_type: str) -> Handler:
-    body = resources.files("pinna.hub").joinpath("page", name).read_bytes()
-
-    async def handler(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
-
-    return handler
 
 
 def _health(options: HubOptions, hub: Switchboard) -> Handler:
