@@ -12,11 +12,13 @@ from tests.fleet import pis
 from tests.fleet.hub import TOKEN, FleetHub
 from tests.fleet.pis import Converged, Pi
 from tests.fleet.playbook import Play, play
+from tests.support.waiting import eventually
 from tests.virtual_pi.acoustics import wav
 from tests.virtual_pi.machine import GATEWAY
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
+AGENT = "pinna-agent.service"
 DEAD = "attic ansible_host=127.0.0.1 ansible_port=1 ansible_user=root ansible_ssh_common_args='-F none'"
 
 
@@ -103,6 +105,7 @@ def appliances(
         microphones = {name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in names}
         with pis.booted(microphones, first.disk) as booted:
             for pi in booted:
+                eventually(lambda pi=pi: AGENT in units(pi), 300, what=f"{pi.name}'s agent runs")
                 pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)
             before = units(booted[0])
             run = play("site.yml", pis.inventory(folder / "with-dead.ini", booted, told, DEAD))

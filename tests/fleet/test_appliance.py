@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from tests.fleet.conftest import Fleet, FleetHub
+from tests.fleet.conftest import AGENT, Fleet, FleetHub
 from tests.fleet.pis import Converged
 from tests.fleet.playbook import play, verify
 
@@ -30,7 +30,7 @@ def test_a_dry_run_of_a_bare_system_says_that_all_would_change(first: Converged)
 
 def test_a_new_hub_address_restarts_the_agent_alone(appliance: Fleet) -> None:
     assert appliance.told.failures("porch") == []
-    assert appliance.restarted == {"pinna-agent.service"}
+    assert appliance.restarted == {AGENT}
 
 
 def test_a_second_run_changes_nothing(appliance: Fleet) -> None:

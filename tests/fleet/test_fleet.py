@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import Fleet, FleetHub, units
+from tests.fleet.conftest import AGENT, Fleet, FleetHub, units
 from tests.fleet.pis import Pi
 from tests.fleet.playbook import ROOT, kill_at, play, verify
 
-AGENT = "pinna-agent.service"
 RUN = "    async def run(self) -> None:\n"
 NOT_THIS = "This is another system's, for a while"
 

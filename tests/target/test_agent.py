@@ -41,6 +41,8 @@ def test_a_release_of_the_agent_is_in_force(facts: Answer) -> None:
     link = facts["files"]["/opt/pinna/current"]
     must(link and link["kind"] == "link", "/opt/pinna/current is no link to a release", CONVERGE)
     must(link["exists"], "/opt/pinna/current leads to a release that is not there", CONVERGE)
+    command = facts["files"]["/usr/local/bin/pinna"]
+    must(command and command["exists"], "there is no command pinna for people", CONVERGE)
 
 
 def test_the_agent_has_a_user_of_its_own(facts: Answer) -> None:

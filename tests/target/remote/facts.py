@@ -63,6 +63,7 @@ FILES = (
     "/opt/pinna/releases",
     "/opt/pinna/current",
     "/opt/pinna/current/bin/pinna",
+    "/usr/local/bin/pinna",
     "/opt/pinna/probe/compose.yaml",
 )
 
