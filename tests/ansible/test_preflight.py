@@ -19,12 +19,19 @@ PLAY = {
         {"role": "preflight", "tags": ["always"]},
         {"role": "base", "tags": ["base"]},
         {"role": "audio", "tags": ["audio"]},
+        {"role": "hardening", "tags": ["hardening"]},
+        {"role": "agent", "tags": ["agent"]},
     ],
 }
 
 
 def preflight(folder: Path, variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    given = {"pinna_target": "image", "preflight_any_os": True, **variables}
+    given = {
+        "pinna_target": "image",
+        "preflight_any_os": True,
+        "pinna_hub_url": "http://hub",
+        **variables,
+    }
     return local_play(folder, PLAY, "--tags", "always", variables=given)
 
 
@@ -48,6 +55,15 @@ def test_the_defaults_pass_and_change_nothing(tmp_path: Path) -> None:
         ({"audio_mic_port": "front left"}, ['audio_mic_port is "front left"', "such as 1-1.2"]),
         ({"audio_speaker_usb_id": "0d8c"}, ['audio_speaker_usb_id is "0d8c"', "such as 4c4a:4155"]),
         ({"audio_mic_serial": 1.0e5}, ["audio_mic_serial is 100000.0", "put it in quotes"]),
+        (
+            {"hardening_tcp_ports": "8081"},
+            ['hardening_tcp_ports is "8081"', "list of ports, such as [8081]"],
+        ),
+        ({"hardening_udp_ports": [0]}, ["hardening_udp_ports is [0]", "a list of ports"]),
+        (
+            {"agent_settings": '{"echo": {"engine": true}}'},
+            ["agent_settings is", "True and False"],
+        ),
         ({"audio_buffer_ms": 15}, ["audio_buffer_ms is 15", "20 (two periods) to 2000"]),
         (
             {"preflight_any_os": False, "_preflight_releases": ["99"]},

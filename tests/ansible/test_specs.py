@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,21 @@ def test_private_variables_are_named_so(role: str) -> None:
     path = ROLES / role / "vars" / "main.yml"
     for name in (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}:
         assert name.startswith(f"_{role}_"), name
+
+
+READ_AS = {"bool": r" \| bool", "int": r" \| int"}
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_switches_and_numbers_are_converted_where_they_are_used(role: str) -> None:
+    """`-e key=value` brings strings, and so does `key=false` in an inventory: "false" would hold."""
+    sources = [path for path in ROLES.parent.rglob("*") if path.suffix in {".yml", ".j2"}]
+    for name, option in options(role).items():
+        if option["type"] not in READ_AS:
+            continue
+        logic = rf"(?:if|not|or|and|when:|\() *{name}\b|\b{name} *[<>=]|^ +{name} or"
+        converted = rf"{name}{READ_AS[option['type']]}\b"
+        for source in sources:
+            for line in source.read_text().splitlines():
+                if re.search(logic, line):
+                    assert re.search(converted, line), f"{source.name}: {line}"
