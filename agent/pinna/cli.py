@@ -41,6 +41,7 @@ Pinna streams a microphone, its echo removed, to a hub, and plays what the hub s
   pinna devices                         what PortAudio can open
   pinna run --hub-url http://hub:8080   stream
   pinna top                             watch a running agent
+  pinna session mute                    shut its microphone, until `pinna session unmute`
   pinna doctor                          what is wrong with the sound, and the cure
   pinna config example > pinna.toml     every setting, explained
 """
@@ -101,6 +102,24 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument("--url", help="the agent's address (default: from the configuration)")
     top.add_argument("--once", action="store_true", help="print the figures once and end")
     _json_flag(top)
+
+    session = _verb(verbs, "session", _session, "tell or change whether a running agent's microphone is open")
+    session.add_argument(
+        "action",
+        nargs="?",
+        choices=("open", "close", "mute", "unmute"),
+        help="open or close a session; mute the device (a restart does not end it) or unmute; nothing: tell",
+    )
+    _configuration(session, flags=False)
+    session.add_argument("--url", help="the agent's address (default: from the configuration)")
+    _json_flag(session)
+
+    sessions = _verb(
+        verbs, "sessions", _sessions, "the log of sessions: begin, length, who began and ended it"
+    )
+    _configuration(sessions, flags=False)
+    sessions.add_argument("--last", type=int, default=20, metavar="N", help="how many (default 20)")
+    _json_flag(sessions)
 
     hub = _verb(verbs, "hub", _hub, "a small hub, for trying things and for tests")
     hub.add_argument(
@@ -216,7 +235,7 @@ def _load(options: argparse.Namespace) -> Loaded:
 
 def _run(options: argparse.Namespace) -> int:
     loaded = _load(options)
-    import_less()
+    import_less(aiortc=loaded.config.hub.dialect != "websocket")
     from pinna import logs  # noqa: PLC0415  (what only `run` needs is loaded when it runs)
     from pinna.app import Agent  # noqa: PLC0415
 
@@ -306,6 +325,37 @@ def _top(options: argparse.Namespace) -> int:
         top.show(top.fetch(url, token))
     else:
         top.watch(lambda: top.fetch(url, token))
+    return 0
+
+
+def _session(options: argparse.Namespace) -> int:
+    from pinna import top  # noqa: PLC0415  (used here alone)
+
+    http = _load(options).config.http
+    url = options.url or f"http://{http.host}:{http.port}"
+    body = top.session(url, options.action, read_secret(http.token_file, os.environ.get(HTTP_TOKEN)))
+    if options.json:
+        print(json.dumps(body, indent=1))
+    else:
+        unchanged = ", unchanged" if body.get("changed") is False else ""
+        print(f"{body['state']}{unchanged}, for {body['for_seconds']:.0f} s, by {body['by']}")
+    return 0
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    from pinna.session import kept  # noqa: PLC0415  (used here alone)
+
+    if options.last < 1:
+        raise UsageError(f"--last is {options.last}", hint="Give 1 or more")
+    entries = kept.read_log(kept.folder(_load(options).config), options.last)
+    if options.json:
+        print(json.dumps(entries, indent=1))
+    elif not entries:
+        print('No session has been logged. With `session.mode = "always"` there are none.')
+    for entry in () if options.json else entries:
+        errors = "".join(f"  ERROR {error}" for error in entry["errors"])
+        who = f"begun by {entry['opened_by']}, ended by {entry['ended_by']}"
+        print(f"{entry['began']}  {entry['seconds']:>7.1f} s  {who}{errors}")
     return 0
 
 
