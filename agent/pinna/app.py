@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -37,13 +37,16 @@ from pinna.session.overheard import Overheard
 from pinna.session.sessions import Sessions
 from pinna.supervisor import Backoff, supervise
 
+if TYPE_CHECKING:
+    from pinna.session.wakeword import WakeWord
+
 log = structlog.get_logger(__name__)
 
 LINK_QUEUE_MS: Final = 200
 CALL_MS: Final = 3000
 """How long a call to a voice service may take before the first words are lost."""
 
-_STATE_HINT: Final = "Give the user Pinna runs as a folder to write in: `session.state_dir`"
+_STATE_HINT: Final = "Give the user Pinna runs as a folder of its own: `session.state_dir`"
 METRICS_SECONDS: Final = 10.0
 AUDIO_BACKOFF: Final = Backoff(first=0.25, cap=1.0, healthy_seconds=10.0)
 """A replugged card is to be heard again within 3 s, and looking for one costs next to nothing."""
@@ -107,6 +110,18 @@ class Agent:
                 },
             ),
         )
+        self.wake_word: WakeWord | None = None
+        if config.session.mode == "wakeword":
+            from pinna.session.wakeword import QUEUE_MS, WakeWord  # noqa: PLC0415  (this mode's alone)
+
+            self.wake_word = WakeWord(
+                config.session,
+                self.fanout.subscribe("wakeword", QUEUE_MS),
+                self.sessions,
+                lambda: voice.spoke_at,
+                listening=self.health.component("wakeword").ok,
+            )
+            self.metrics.add(telemetry.of_wake_word(self.wake_word))
         self.watchdog = Watchdog(lambda: self.audio.capture.frames, self._notifier)
 
         self.metrics.add(telemetry.of_process())
@@ -128,6 +143,8 @@ class Agent:
             parts.callback(self.audio.close)
             self._begin(parts, "audio", self.audio.run, AUDIO_BACKOFF, lambda: self.audio.streams > 0)
             self._begin_session(parts)
+            if (wake_word := self.wake_word) is not None:
+                self._begin(parts, "wakeword", wake_word.run, Backoff(), lambda: wake_word.started)
             self._begin(
                 parts,
                 "link",

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -142,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     hub.add_argument("--repeat", action="store_true", help="say: again and again")
     hub.add_argument("--on-speech", action="store_true", help="say: each time the device has spoken")
+    hub.add_argument(
+        "--voice",
+        action="store_true",
+        help="also answer calls over a WebSocket (`hub.dialect = websocket`), and say back what is said",
+    )
     hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
     _json_flag(hub)
 
@@ -149,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = _verb(
         verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
     )
+    demo.add_argument("--voice", action="store_true", help="instead: a session that a spoken wake word opens")
     demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
     _json_flag(demo)
     return parser
@@ -347,7 +354,7 @@ def _sessions(options: argparse.Namespace) -> int:
 
     if options.last < 1:
         raise UsageError(f"--last is {options.last}", hint="Give 1 or more")
-    entries = kept.read_log(kept.folder(_load(options).config), options.last)
+    entries = kept.read_log(kept.folder_of_service(_load(options).config), options.last)
     if options.json:
         print(json.dumps(entries, indent=1))
     elif not entries:
@@ -378,6 +385,7 @@ def _hub(options: argparse.Namespace) -> int:
         say_on="speech" if options.on_speech else "connect",
         say_repeat=options.repeat,
         record_dir=options.path if options.mode == "record" else None,
+        voice=options.voice,
     )
 
     async def run() -> None:
@@ -390,6 +398,10 @@ def _hub(options: argparse.Namespace) -> int:
             else:
                 print(f"The hub is at {hub.address} (open it in a browser). A device comes with:", flush=True)
                 print(f"  pinna run --hub-url {hub.address}", flush=True)
+                if options.voice:
+                    print("and calls, with any token in PINNA_HUB_TOKEN unless the hub has one, with:")
+                    flags = f"--hub-dialect websocket --hub-url {hub.address}/v1/connect"
+                    print(f"  pinna run {flags} --session-mode wakeword", flush=True)
             await stop.wait()
 
     asyncio.run(run())
@@ -456,11 +468,18 @@ def _archive_serve(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from pinna.demo import run, summary  # noqa: PLC0415  (used here alone)
+    from pinna.demo import run, summary, voice  # noqa: PLC0415  (used here alone)
 
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if options.voice:
+        seen = voice.run(progress)
+        print(json.dumps(asdict(seen), indent=1) if options.json else voice.text(seen))
+        return 0 if seen.proven else ProofError.exit_code
     if not 1 <= options.seconds <= 3600:
         raise UsageError(f"--seconds is {options.seconds:g}", hint="Give 1 to 3600")
     show = not options.json and sys.stdout.isatty()
-    proof = run.run(options.seconds, show=show, say=lambda line: print(line, file=sys.stderr, flush=True))
+    proof = run.run(options.seconds, show=show, say=progress)
     print(json.dumps(proof.as_dict(), indent=1) if options.json else summary.text(proof))
     return 0 if proof.proven else ProofError.exit_code

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pinna.audio.engine import AudioEngine
 from pinna.audio.playback import PlaybackQueue
@@ -18,6 +18,9 @@ from pinna.metrics import Metric, Source
 from pinna.session.gate import Gate
 from pinna.session.sessions import Sessions
 from pinna.session.states import State
+
+if TYPE_CHECKING:
+    from pinna.session.wakeword import WakeWord
 
 
 def of_process() -> Source:
@@ -113,6 +116,16 @@ def of_session(sessions: Sessions, gate: Gate) -> Source:
             yield Metric("sessions_opened", "counter", count, "Sessions begun", labels={"by": by})
         yield Metric("gate_frames_passed", "counter", gate.passed, "Frames let out of the device")
         yield Metric("gate_frames_held", "counter", gate.held, "Frames that stayed in the device")
+
+    return read
+
+
+def of_wake_word(wake_word: WakeWord) -> Source:
+    def read() -> Iterator[Metric]:
+        for word, count in sorted(wake_word.heard.items()):
+            yield Metric("wake_words_heard", "counter", count, "Wake words", labels={"word": word})
+        if (p99 := wake_word.duration_ms.p99) is not None:
+            yield Metric("wake_word_duration_p99", "gauge", p99, "Of inference on a tenth of a second", "ms")
 
     return read
 

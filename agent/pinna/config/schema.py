@@ -63,14 +63,19 @@ def is_host(text: str) -> bool:
     return True
 
 
+WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+"""The models in the wheel of pymicro-wakeword."""
+
+
+def is_wake_word(text: str) -> bool:
+    return text in WAKE_WORDS
+
+
 def is_path_or_empty(text: str) -> bool:
     return text == "" or text.startswith("/")
 
 
 _DEVICE_HELP = "The sound device: its name, part of its name, its index, or `hw:X,Y`."
-WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
-"""The models in the wheel of pymicro-wakeword."""
-
 _TOKEN_FILE = About(
     "", check=is_path_or_empty, allowed="the absolute path of a file that holds the token", private=True
 )
@@ -102,7 +107,8 @@ class HubConfig:
         About(
             "Where the hub is. For `whip` and `websocket`, the whole address of the endpoint.",
             check=is_hub_url,
-            allowed="an http://, https://, ws:// or wss:// address with a host, without user or password",
+            allowed="an http:// or https:// address (for `websocket` also ws:// or wss://) with a host, "
+            "without user name and password",
         ),
     ] = "http://127.0.0.1:8080"
     dialect: Annotated[
@@ -179,8 +185,8 @@ class SessionConfig:
     state_dir: Annotated[
         str,
         About(
-            "A folder for what outlives a restart: a mute, and the log of sessions. Empty: below "
-            "~/.local/state/pinna, by device.",
+            "A folder for what outlives a restart: a mute, and the log of sessions. Empty: what systemd "
+            "gives, or a folder of the device's name in ~/.local/state/pinna.",
             check=is_path_or_empty,
             allowed="the absolute path of a folder",
         ),
@@ -189,7 +195,7 @@ class SessionConfig:
         tuple[str, ...],
         About(
             "Any of these begins a session.",
-            check=lambda text: text in WAKE_WORDS,
+            check=is_wake_word,
             allowed="one of " + ", ".join(WAKE_WORDS),
         ),
     ] = ("okay_nabu",)

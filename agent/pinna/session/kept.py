@@ -18,16 +18,27 @@ from pinna.session.states import State
 
 MUTED: Final = "muted"
 LOG: Final = "sessions.jsonl"
+SERVICE: Final = Path("/var/lib/pinna-agent")
+"""The unit's StateDirectory=."""
+
 LOG_BYTES: Final = 1_000_000
 """Then it becomes sessions.jsonl.1, in the place of the one before: some ten thousand sessions stay."""
 
 
 def folder(config: Config) -> Path:
-    """`session.state_dir`, or else the user's own place for such things, by device (XDG base directories)."""
-    if config.session.state_dir:
-        return Path(config.session.state_dir)
+    """`session.state_dir`, or systemd's StateDirectory=, or the user's own place, by device (XDG)."""
+    given = config.session.state_dir or os.environ.get("STATE_DIRECTORY")
+    if given:
+        return Path(given)
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111  (no home: as is)
     return Path(home) / "pinna" / config.device_id
+
+
+def folder_of_service(config: Config) -> Path:
+    """The same from a shell, which has no $STATE_DIRECTORY: the installed service's, if there is one."""
+    if not config.session.state_dir and SERVICE.is_dir():
+        return SERVICE
+    return folder(config)
 
 
 def look(where: Path) -> tuple[bool, str]:

@@ -221,8 +221,11 @@ class TestKept:
             kept.read_log(tmp_path, 20)
 
     def test_the_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("STATE_DIRECTORY", raising=False)
         monkeypatch.setenv("XDG_STATE_HOME", "/state")
         assert kept.folder(Config(device_id="kitchen")) == Path("/state/pinna/kitchen")
+        monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/of-the-unit")
+        assert kept.folder(Config(device_id="kitchen")) == Path("/var/lib/of-the-unit")
         given = Config(session=SessionConfig(state_dir="/var/lib/pinna-agent"))
         assert kept.folder(given) == Path("/var/lib/pinna-agent")
 
