@@ -21,7 +21,7 @@ from pinna.errors import ProofError
 WAKE: Final = ("en-us", "Okay Nabu")
 QUESTION: Final = ("en-us", "What do you hear, when I stand in the room and speak to you like this?")
 SECONDS: Final = 60.0
-QUIET_SECONDS: Final = 4.0
+QUIET_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ def run(say: Callable[[str], None]) -> VoiceProof:
 def _speak(path: Path) -> None:
     """Silence, the wake word, a pause, the question, and a long silence: mono WAV of 48 kHz."""
     parts = []
-    for (voice, text), pause in ((WAKE, 2.0), (QUESTION, 1.0)):
+    for (voice, text), pause in ((WAKE, 2.0), (QUESTION, 3.0)):
         speech.speak(voice, text, path, pause_seconds=pause)
         with wave.open(str(path), "rb") as file:
             form = file.getparams()

@@ -1,4 +1,7 @@
-"""The hub as a voice service: calls over a WebSocket, to whom it says back what they have said."""
+"""The hub as a voice service: calls over a WebSocket, to whom it says back what they have said.
+
+It does not listen while it speaks, lest it answer itself.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ MAX_SPEECH_FRAMES: Final = 20 * 50
 
 BEFORE_FRAMES: Final = 15
 """How much from before the detector's onset belongs to the speech."""
+
+
+ROOM_FRAMES: Final = 35
+"""For so long after our own speech it may still come back from the room."""
 
 
 class Calls:
@@ -72,6 +79,7 @@ class _Caller:
         self._voice = VoiceActivity()
         self._rest = np.zeros(0, np.int16)  # less than a frame
         self._heard: list[Samples] = []
+        self._deaf = 0  # frames: while we speak, what we hear may be ourselves
 
     async def talk(self) -> None:
         """Raises NonsenseError."""
@@ -104,6 +112,9 @@ class _Caller:
         whole = len(sound) - len(sound) % FRAME_SAMPLES
         self._rest = sound[whole:]
         for frame in sound[:whole].reshape(-1, FRAME_SAMPLES):
+            if self._deaf:
+                self._deaf -= 1
+                continue
             self._heard.append(frame)
             voice = self._voice.hear(frame)
             if voice is Voice.END:
@@ -114,6 +125,7 @@ class _Caller:
                 del self._heard[:-MAX_SPEECH_FRAMES]
 
     async def _say_back(self) -> None:
+        self._deaf = len(self._heard) + ROOM_FRAMES
         speech = self._out.process(np.concatenate(self._heard))
         self._heard.clear()
         log.info("hub.call_answered", seconds=round(len(speech) / RATE, 1))
