@@ -20,8 +20,10 @@ from pinna.errors import ProofError
 
 WAKE: Final = ("en-us", "Okay Nabu")
 QUESTION: Final = ("en-us", "What do you hear, when I stand in the room and speak to you like this?")
-SECONDS: Final = 60.0
+SECONDS: Final = 120.0
 QUIET_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 22
+"""Before it is all said again, should a busy machine have missed it: longer than a session takes to end."""
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ def run(say: Callable[[str], None]) -> VoiceProof:
 
 
 def _speak(path: Path) -> None:
-    """Silence, the wake word, a pause, the question, and a long silence: mono WAV of 48 kHz."""
+    """Silence, the wake word, a pause, the question, silence: mono WAV of 48 kHz, which the room repeats."""
     parts = []
     for (voice, text), pause in ((WAKE, 2.0), (QUESTION, 3.0)):
         speech.speak(voice, text, path, pause_seconds=pause)
@@ -86,7 +88,7 @@ def _speak(path: Path) -> None:
             parts.append(file.readframes(file.getnframes()))
     with wave.open(str(path), "wb") as file:
         file.setparams(form)
-        file.writeframes(b"".join(parts) + bytes(2 * form.framerate * int(SECONDS)))
+        file.writeframes(b"".join(parts) + bytes(2 * form.framerate * SILENCE_SECONDS))
 
 
 def _command(hub_url: str, folder: Path) -> list[str]:
