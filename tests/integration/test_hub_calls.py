@@ -45,8 +45,8 @@ def test_it_says_back_what_it_heard(voices: dict[str, Path]) -> None:
         ):
             device.start()
             await device.connected()
-            await until(lambda: device.link.stats.frames_received > 0.5 * len(speech), 60)
-            await until(lambda: len(device.speaker.played) > 50)
+            await until(lambda: device.link.stats.frames_received > 40, 60)  # its first words
+            await until(lambda: len(device.speaker.played) > 40)
             loudest = max(int(np.max(np.abs(frame.astype(int)))) for frame in device.speaker.played)
             assert loudest > 3000
 

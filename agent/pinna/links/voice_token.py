@@ -82,7 +82,10 @@ class Credentials:
         if given in self._refused:
             return _error("the voice service refuses our token", _ANEW)
         ends = datetime.fromtimestamp(expiry(given) or 0, UTC)
-        return _error(f"the token for the voice service expired at {ends:%Y-%m-%d %H:%M} UTC", _ANEW)
+        return _error(
+            f"the token for the voice service expired at {ends:%Y-%m-%d %H:%M} UTC, by this device's clock",
+            _ANEW,
+        )
 
     async def _run(self) -> str:
         try:

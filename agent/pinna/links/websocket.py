@@ -50,7 +50,6 @@ class WebSocketLink:
         self._past = LinkStats()
         self._call: Call | None = None
         self._was_connected = False
-        self._rejected = False  # by the service, at the last call: nothing here would tell otherwise
 
     @property
     def stats(self) -> LinkStats:
@@ -60,7 +59,7 @@ class WebSocketLink:
         try:
             while True:
                 await self._credentials.token()  # what is wrong with it is better known before it is needed
-                if not self._door.is_open and not self._rejected:
+                if not self._door.is_open:
                     self._news.ready()
                 await self._door.opened()
                 await self._talk()
@@ -75,7 +74,6 @@ class WebSocketLink:
     async def _talk(self) -> None:
         """One call, from dialling to good-bye. Returns when the door is shut, or the service has hung up."""
         self._was_connected = False
-        self._rejected = False
         token = await self._credentials.token()
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.answer),
@@ -100,7 +98,6 @@ class WebSocketLink:
                     await to_the_end(call.end())
             except RejectedError as error:
                 self._credentials.refused(token)
-                self._rejected = True
                 command = bool(self._config.voice.token_command)
                 raise HubRefusedError(
                     f"the voice service at {self._shown} refuses our token ({error})",
