@@ -32,6 +32,9 @@ BATCH_FRAMES: Final = 5
 QUEUE_MS: Final = 1000
 """What may wait for a late thread."""
 
+GAP_FRAMES: Final = 10
+"""So many may be missing, and what was heard of a word still counts: a busy device loses one now and then."""
+
 SPEECH_ENDS_SECONDS: Final = 0.5
 """After the hub's last audible frame it may still be heard: the loudspeaker's queue, and the room."""
 
@@ -134,9 +137,11 @@ class WakeWord:
             before: Frame | None = None
             while True:
                 frame = await self._microphone.get()
-                gap = before is not None and frame.sequence != before.sequence + 1
+                missing = 0 if before is None else frame.sequence - before.sequence - 1
                 before = frame
-                if gap or not self._wanted():
+                if not 0 <= missing <= GAP_FRAMES:
+                    follows, batch = False, []
+                if not self._wanted():
                     follows, batch = False, []
                     continue
                 batch.append(frame.samples)

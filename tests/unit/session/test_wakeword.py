@@ -89,9 +89,11 @@ class Bench:
         )
         self.number = 0
 
-    def say(self, sound: Samples) -> None:
+    def say(self, sound: Samples, *, lost_every: int = 0) -> None:
         for at in range(0, len(sound) - FRAME_SAMPLES, FRAME_SAMPLES):
             self.number += 1
+            if lost_every and self.number % lost_every == 0:
+                continue
             self.microphone.put(Frame(sound[at : at + FRAME_SAMPLES], self.number, self.clock.now))
 
     async def __aenter__(self) -> Bench:
@@ -139,6 +141,17 @@ def test_a_wake_word_opens_a_session_muted_and_speaking_ones_do_not(tmp_path: Pa
             bench.say(sound)
             await until(lambda: bench.sessions.state == "session")
             assert bench.wake_word.heard == {"okay_nabu": 2}
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_frame_now_and_then_does_not_hide_a_word(tmp_path: Path) -> None:
+    sound = spoken(SAID["okay_nabu"], tmp_path, SAMPLE_RATE)
+
+    async def scenario() -> None:
+        async with Bench() as bench:
+            bench.say(sound, lost_every=15)
+            await until(lambda: bench.sessions.state == "session")
 
     asyncio.run(scenario())
 
