@@ -10,6 +10,10 @@ demo:  ## a microphone streamed to a hub and back, on this machine, without a so
 	@agent/bootstrap demo
 	@.venv/bin/pinna demo
 
+demo-voice:  ## a session that a spoken wake word opens, on this machine, without a sound card
+	@agent/bootstrap demo
+	@.venv/bin/pinna demo --voice
+
 test: lint  ## lint, unit, contract and integration tests
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
 	@.venv/bin/pytest -n 2 --dist loadfile -m "not full" tests/integration
@@ -55,6 +59,6 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --all-extras --group test --group build -o requirements-dev.lock
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra view --extra hub --extra recorder --group build -c requirements-dev.lock -o requirements.lock
+	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo test test-full control lint pi test-pi test-pi-full bench lock
+.PHONY: help demo demo-voice test test-full control lint pi test-pi test-pi-full bench lock

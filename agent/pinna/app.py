@@ -1,8 +1,9 @@
 """The composition root of `pinna run`.
 
-    PortAudio callback -> ring -> DSP thread (echo canceller) -> bridge -> fanout -> link -> hub
-            ^                                                                         |
-            +------------------------------- playback queue <-------------------------+
+    PortAudio callback -> ring -> DSP thread (echo canceller) -> bridge -> fanout -> gate -> link -> hub
+            ^                                                                |                |
+            |                                                                +-> wake word    |
+            +------------------------------- playback queue <---------------------------------+
 
 Parts start in the order of the flow and stop in reverse. Each runs under its own supervision.
 """
@@ -15,27 +16,37 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from pinna import __version__, telemetry
+from pinna import __version__, links, telemetry
 from pinna.audio import aec
 from pinna.audio.engine import AudioEngine
 from pinna.audio.playback import PlaybackQueue
 from pinna.config import HTTP_TOKEN, HUB_TOKEN, Config, read_secret
 from pinna.errors import HubUnreachableError, PinnaError
 from pinna.exposition import LogLine, health_keys, openmetrics
-from pinna.flow.fanout import Fanout
+from pinna.flow.fanout import Fanout, Subscription
 from pinna.health import Health, SystemdNotifier, Watchdog
-from pinna.http import HealthServer
-from pinna.links.webrtc import WebRTCLink
+from pinna.http import HealthServer, SessionControl
 from pinna.metrics import Registry
+from pinna.session import kept
+from pinna.session.gate import Gate
+from pinna.session.overheard import Overheard
+from pinna.session.sessions import Sessions
 from pinna.supervisor import Backoff, supervise
+
+if TYPE_CHECKING:
+    from pinna.session.wakeword import WakeWord
 
 log = structlog.get_logger(__name__)
 
 LINK_QUEUE_MS: Final = 200
+CALL_MS: Final = 3000
+"""How long a call to a voice service may take before the first words are lost."""
+
+_STATE_HINT: Final = "Give the user Pinna runs as a folder of its own: `session.state_dir`"
 METRICS_SECONDS: Final = 10.0
 AUDIO_BACKOFF: Final = Backoff(first=0.25, cap=1.0, healthy_seconds=10.0)
 """A replugged card is to be heard again within 3 s, and looking for one costs next to nothing."""
@@ -64,26 +75,59 @@ class Agent:
             self.fanout.publish,
             streaming=self.health.component("audio").ok,
         )
-        to_hub = self.fanout.subscribe("link", LINK_QUEUE_MS)
-        self.link = WebRTCLink(
-            config.hub,
-            config.device_id,
+        where = kept.folder(config)
+        muted, self._trouble = kept.look(where)
+        voice = Overheard(self.playback)
+        self.sessions = Sessions(config.session, muted=muted, hub_spoke_at=lambda: voice.spoke_at)
+        self.kept = kept.Keeper(where, gated=self.sessions.gated, trouble=self._not_kept)
+        to_hub = Subscription("link", _link_queue_ms(config))
+        self.gate = Gate(to_hub, config.session.pre_roll_ms)
+        self.fanout.listen(self.gate.put)
+        self.link = links.create(
+            config,
             to_hub,
-            self.playback,
+            voice if self.sessions.gated else self.playback,
+            self.gate,
             lambda: read_secret(config.hub.token_file, os.environ.get(HUB_TOKEN)),
-            connected=self.health.component("link").ok,
+            links.News(
+                connected=self.health.component("link").ok,
+                ready=self.health.component("link").ok,
+                hung_up=lambda: self.sessions.close("hub"),
+            ),
         )
         self.http = HealthServer(
             config.http,
             health=self._health_body,
             metrics=openmetrics(self.metrics),
             token=read_secret(config.http.token_file, os.environ.get(HTTP_TOKEN)),
+            session=SessionControl(
+                lambda: telemetry.session_body(self.sessions, self.gate),
+                {
+                    "open": lambda: self.sessions.open("request"),
+                    "close": lambda: self.sessions.close("request"),
+                    "mute": lambda: self.sessions.mute("request"),
+                    "unmute": lambda: self.sessions.unmute("request"),
+                },
+            ),
         )
+        self.wake_word: WakeWord | None = None
+        if config.session.mode == "wakeword":
+            from pinna.session.wakeword import QUEUE_MS, WakeWord  # noqa: PLC0415  (this mode's alone)
+
+            self.wake_word = WakeWord(
+                config.session,
+                self.fanout.subscribe("wakeword", QUEUE_MS),
+                self.sessions,
+                lambda: voice.spoke_at,
+                listening=self.health.component("wakeword").ok,
+            )
+            self.metrics.add(telemetry.of_wake_word(self.wake_word))
         self.watchdog = Watchdog(lambda: self.audio.capture.frames, self._notifier)
 
         self.metrics.add(telemetry.of_process())
         self.metrics.add(telemetry.of_audio(self.audio, self.playback))
         self.metrics.add(telemetry.of_echo(self.audio))
+        self.metrics.add(telemetry.of_session(self.sessions, self.gate))
         self.metrics.add(telemetry.of_link(self.link, to_hub))
 
     async def run(self) -> None:
@@ -98,7 +142,17 @@ class Agent:
             parts.push_async_callback(self.http.stop)
             parts.callback(self.audio.close)
             self._begin(parts, "audio", self.audio.run, AUDIO_BACKOFF, lambda: self.audio.streams > 0)
-            self._begin(parts, "link", self.link.run, link_backoff, lambda: self.link.stats.connections > 0)
+            self._begin_session(parts)
+            if (wake_word := self.wake_word) is not None:
+                self._begin(parts, "wakeword", wake_word.run, Backoff(), lambda: wake_word.started)
+            self._begin(
+                parts,
+                "link",
+                self.link.run,
+                link_backoff,
+                lambda: self.link.stats.connections > 0,
+                self.gate.opens_anew,  # whoever asks for a session anew need not wait
+            )
             _task(parts, self._report())
             _task(parts, self.watchdog.run())
             self._notifier.ready()
@@ -116,6 +170,7 @@ class Agent:
         run: Callable[[], Awaitable[None]],
         backoff: Backoff,
         has_worked: Callable[[], bool],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Supervise a part. Until it has worked once, what a human must mend ends the program."""
 
@@ -129,7 +184,26 @@ class Agent:
                 raise
 
         component = self.health.component(name)
-        _task(parts, supervise(name, first_time_right, backoff=backoff, health=component))
+        _task(parts, supervise(name, first_time_right, backoff=backoff, health=component, sleep=sleep))
+
+    def _begin_session(self, parts: contextlib.AsyncExitStack) -> None:
+        component = self.health.component("session")
+        component.ok()
+        if self._trouble:
+            component.degraded(self._trouble, _STATE_HINT)
+        self._loop = asyncio.get_running_loop()
+        self.sessions.follow(self.gate.follow)
+        self.sessions.follow(self.kept.follow)
+        parts.callback(self.kept.close)
+        link = self.health.component("link")
+        link.on_change.append(lambda it: self.kept.error(it.reason) if it.state == "failed" else None)
+        _task(parts, self.sessions.run())
+
+    def _not_kept(self, trouble: str) -> None:
+        """In a thread."""
+        component = self.health.component("session")
+        self._loop.call_soon_threadsafe(component.degraded, trouble, _STATE_HINT)
+        log.warning("session.not_kept", reason=trouble, hint=_STATE_HINT)
 
     def _end_with(self, error: PinnaError) -> None:
         if self._fatal is not None and not self._fatal.done():
@@ -163,11 +237,26 @@ class Agent:
             "status": self.health.state,
             "version": __version__,
             "device_id": self._config.device_id,
+            "resting": self._is_resting(),
+            "session": telemetry.session_body(self.sessions, self.gate),
             "components": self.health.as_dict(),
             "echo": telemetry.echo_body(self._config.echo.engine, self.audio),
             "audio": telemetry.audio_body(self.audio, self.playback),
             "link": telemetry.link_body(self.link),
         }
+
+    def _is_resting(self) -> bool:
+        """Not connected, as it should be: a voice service is called for each session."""
+        calls = self._config.hub.dialect == "websocket"
+        return calls and not self.gate.is_open and self.health.component("link").state == "ok"
+
+
+def _link_queue_ms(config: Config) -> int:
+    """What may wait for the link: the usual, a pre-roll, and what is said while a service is called."""
+    if config.session.mode == "always":
+        return LINK_QUEUE_MS
+    calling_ms = CALL_MS if config.hub.dialect == "websocket" else 0
+    return LINK_QUEUE_MS + config.session.pre_roll_ms + calling_ms
 
 
 def _needs_a_human(error: PinnaError) -> bool:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,7 @@ Pinna streams a microphone, its echo removed, to a hub, and plays what the hub s
   pinna devices                         what PortAudio can open
   pinna run --hub-url http://hub:8080   stream
   pinna top                             watch a running agent
+  pinna session mute                    shut its microphone, until `pinna session unmute`
   pinna doctor                          what is wrong with the sound, and the cure
   pinna config example > pinna.toml     every setting, explained
 """
@@ -102,6 +104,24 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument("--once", action="store_true", help="print the figures once and end")
     _json_flag(top)
 
+    session = _verb(verbs, "session", _session, "tell or change whether a running agent's microphone is open")
+    session.add_argument(
+        "action",
+        nargs="?",
+        choices=("open", "close", "mute", "unmute"),
+        help="open or close a session; mute the device (a restart does not end it) or unmute; nothing: tell",
+    )
+    _configuration(session, flags=False)
+    session.add_argument("--url", help="the agent's address (default: from the configuration)")
+    _json_flag(session)
+
+    sessions = _verb(
+        verbs, "sessions", _sessions, "the log of sessions: begin, length, who began and ended it"
+    )
+    _configuration(sessions, flags=False)
+    sessions.add_argument("--last", type=int, default=20, metavar="N", help="how many (default 20)")
+    _json_flag(sessions)
+
     hub = _verb(verbs, "hub", _hub, "a small hub, for trying things and for tests")
     hub.add_argument(
         "mode",
@@ -123,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     hub.add_argument("--repeat", action="store_true", help="say: again and again")
     hub.add_argument("--on-speech", action="store_true", help="say: each time the device has spoken")
+    hub.add_argument(
+        "--voice",
+        action="store_true",
+        help="also answer calls over a WebSocket (`hub.dialect = websocket`), and say back what is said",
+    )
     hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
     _json_flag(hub)
 
@@ -130,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = _verb(
         verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
     )
+    demo.add_argument("--voice", action="store_true", help="instead: a session that a spoken wake word opens")
     demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
     _json_flag(demo)
     return parser
@@ -216,7 +242,7 @@ def _load(options: argparse.Namespace) -> Loaded:
 
 def _run(options: argparse.Namespace) -> int:
     loaded = _load(options)
-    import_less()
+    import_less(aiortc=loaded.config.hub.dialect != "websocket")
     from pinna import logs  # noqa: PLC0415  (what only `run` needs is loaded when it runs)
     from pinna.app import Agent  # noqa: PLC0415
 
@@ -309,6 +335,37 @@ def _top(options: argparse.Namespace) -> int:
     return 0
 
 
+def _session(options: argparse.Namespace) -> int:
+    from pinna import top  # noqa: PLC0415  (used here alone)
+
+    http = _load(options).config.http
+    url = options.url or f"http://{http.host}:{http.port}"
+    body = top.session(url, options.action, read_secret(http.token_file, os.environ.get(HTTP_TOKEN)))
+    if options.json:
+        print(json.dumps(body, indent=1))
+    else:
+        unchanged = ", unchanged" if body.get("changed") is False else ""
+        print(f"{body['state']}{unchanged}, for {body['for_seconds']:.0f} s, by {body['by']}")
+    return 0
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    from pinna.session import kept  # noqa: PLC0415  (used here alone)
+
+    if options.last < 1:
+        raise UsageError(f"--last is {options.last}", hint="Give 1 or more")
+    entries = kept.read_log(kept.folder_of_service(_load(options).config), options.last)
+    if options.json:
+        print(json.dumps(entries, indent=1))
+    elif not entries:
+        print('No session has been logged. With `session.mode = "always"` there are none.')
+    for entry in () if options.json else entries:
+        errors = "".join(f"  ERROR {error}" for error in entry["errors"])
+        who = f"begun by {entry['opened_by']}, ended by {entry['ended_by']}"
+        print(f"{entry['began']}  {entry['seconds']:>7.1f} s  {who}{errors}")
+    return 0
+
+
 def _hub(options: argparse.Namespace) -> int:
     from pinna import logs  # noqa: PLC0415  (what only the hub needs is loaded when it runs)
     from pinna.hub.options import HubOptions  # noqa: PLC0415
@@ -328,6 +385,7 @@ def _hub(options: argparse.Namespace) -> int:
         say_on="speech" if options.on_speech else "connect",
         say_repeat=options.repeat,
         record_dir=options.path if options.mode == "record" else None,
+        voice=options.voice,
     )
 
     async def run() -> None:
@@ -340,6 +398,10 @@ def _hub(options: argparse.Namespace) -> int:
             else:
                 print(f"The hub is at {hub.address} (open it in a browser). A device comes with:", flush=True)
                 print(f"  pinna run --hub-url {hub.address}", flush=True)
+                if options.voice:
+                    print("and calls, with any token in PINNA_HUB_TOKEN unless the hub has one, with:")
+                    flags = f"--hub-dialect websocket --hub-url {hub.address}/v1/connect"
+                    print(f"  pinna run {flags} --session-mode wakeword", flush=True)
             await stop.wait()
 
     asyncio.run(run())
@@ -406,11 +468,18 @@ def _archive_serve(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from pinna.demo import run, summary  # noqa: PLC0415  (used here alone)
+    from pinna.demo import run, summary, voice  # noqa: PLC0415  (used here alone)
 
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if options.voice:
+        seen = voice.run(progress)
+        print(json.dumps(asdict(seen), indent=1) if options.json else voice.text(seen))
+        return 0 if seen.proven else ProofError.exit_code
     if not 1 <= options.seconds <= 3600:
         raise UsageError(f"--seconds is {options.seconds:g}", hint="Give 1 to 3600")
     show = not options.json and sys.stdout.isatty()
-    proof = run.run(options.seconds, show=show, say=lambda line: print(line, file=sys.stderr, flush=True))
+    proof = run.run(options.seconds, show=show, say=progress)
     print(json.dumps(proof.as_dict(), indent=1) if options.json else summary.text(proof))
     return 0 if proof.proven else ProofError.exit_code

@@ -27,9 +27,11 @@ class Frame:
 
     `samples`: shape (960,), int16, read-only. `sequence` counts frames of the capture stream: a jump says
     that frames are missing between this one and the last. `captured_at`: seconds of CLOCK_MONOTONIC at
-    which the frame's last sample had been captured.
+    which the frame's last sample had been captured. `held`: it was kept back before it went out (a pre-roll),
+    so it is no tick of a clock.
     """
 
     samples: Samples
     sequence: int
     captured_at: float
+    held: bool = False

@@ -1,4 +1,4 @@
-"""What the agent tells about itself over HTTP: /health, and /metrics for Prometheus."""
+"""The agent over HTTP: /health, /metrics for Prometheus, and /session, the one thing that can be changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import structlog
@@ -21,11 +22,23 @@ from pinna.exposition import OPENMETRICS_CONTENT_TYPE
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class SessionControl:
+    """What /session tells, and what may be asked of it: an action's name to what does it."""
+
+    tell: Callable[[], Mapping[str, object]] = dict
+    actions: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+
+
+NO_SESSION = SessionControl()
+
+
 class HealthServer:
     """Answers between `start` and `stop`.
 
-    `health` gives the body of /health: its status is 200 if `connected` is true in it, else 503. `metrics`
-    gives OpenMetrics text. With a `token`, every request must bear it.
+    `health` gives the body of /health: its status is 200 if `connected` or `resting` is true in it, else 503.
+    `metrics` gives OpenMetrics text. With a `token`, every request must bear it; without one, nobody may
+    change the session.
     """
 
     def __init__(
@@ -35,6 +48,7 @@ class HealthServer:
         health: Callable[[], Mapping[str, object]],
         metrics: Callable[[], bytes],
         token: str | None,
+        session: SessionControl = NO_SESSION,
     ) -> None:
         """Raises ConfigError when others could reach the address and there is no token."""
         if token is None and not is_loopback(config.host):
@@ -49,6 +63,7 @@ class HealthServer:
         self._health = health
         self._metrics = metrics
         self._token = token
+        self._session = session
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -56,6 +71,9 @@ class HealthServer:
         app = web.Application(middlewares=[_errors_as_json, _bearer(self._token)], client_max_size=1024)
         app.router.add_get("/health", self._answer_health)
         app.router.add_get("/metrics", self._answer_metrics)
+        if self._session.actions:
+            app.router.add_get("/session", self._answer_session)
+            app.router.add_post("/session", self._change_session)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
@@ -74,10 +92,30 @@ class HealthServer:
 
     async def _answer_health(self, _request: web.Request) -> web.Response:
         body = self._health()
-        return _json(HTTPStatus.OK if body.get("connected") is True else HTTPStatus.SERVICE_UNAVAILABLE, body)
+        well = body.get("connected") is True or body.get("resting") is True
+        return _json(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, body)
 
     async def _answer_metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": OPENMETRICS_CONTENT_TYPE})
+
+    async def _answer_session(self, _request: web.Request) -> web.Response:
+        return _json(HTTPStatus.OK, self._session.tell())
+
+    async def _change_session(self, request: web.Request) -> web.Response:
+        """Body: {"action": …}. Never without a token: any page in a browser can post to loopback."""
+        if self._token is None:
+            return _json(
+                HTTPStatus.FORBIDDEN,
+                {"error": f"no token protects /session: give http.token_file (or {HTTP_TOKEN})"},
+            )
+        try:
+            asked = json.loads(await request.read())
+            act = self._session.actions[asked["action"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            wanted = ", ".join(self._session.actions)
+            return _json(HTTPStatus.BAD_REQUEST, {"error": f'give {{"action": …}}, one of {wanted}'})
+        changed = bool(act())
+        return _json(HTTPStatus.OK, {"changed": changed, **self._session.tell()})
 
 
 def _bearer(token: str | None) -> Middleware:

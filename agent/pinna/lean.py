@@ -13,9 +13,14 @@ from types import ModuleType
 from typing import cast
 
 
-def import_less() -> None:
-    """For the whole process; to be called before anything imports aiortc or structlog."""
+def import_less(*, aiortc: bool = True) -> None:
+    """For the whole process; to be called before anything imports aiortc (if it will be) or structlog."""
     sys.modules.setdefault("rich", cast(ModuleType, None))  # `import rich` fails, which structlog expects
+    if aiortc:
+        _import_aiortc()
+
+
+def _import_aiortc() -> None:
     stand_in = _StandIn()
     sys.meta_path.insert(0, stand_in)
     try:

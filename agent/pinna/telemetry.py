@@ -7,14 +7,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pinna.audio.engine import AudioEngine
 from pinna.audio.playback import PlaybackQueue
 from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS
-from pinna.links.webrtc import WebRTCLink
+from pinna.links import Link
 from pinna.metrics import Metric, Source
+from pinna.session.gate import Gate
+from pinna.session.sessions import Sessions
+from pinna.session.states import State
+
+if TYPE_CHECKING:
+    from pinna.session.wakeword import WakeWord
 
 
 def of_process() -> Source:
@@ -99,13 +105,38 @@ def of_echo(audio: AudioEngine) -> Source:
     return read
 
 
-def of_link(link: WebRTCLink, microphone: Subscription) -> Source:
+def of_session(sessions: Sessions, gate: Gate) -> Source:
+    def read() -> Iterator[Metric]:
+        for state in State:
+            labels = {"state": state.value}
+            yield Metric(
+                "session_state", "gauge", sessions.state is state, "1: the present one", labels=labels
+            )
+        for by, count in sorted(sessions.opened.items()):
+            yield Metric("sessions_opened", "counter", count, "Sessions begun", labels={"by": by})
+        yield Metric("gate_frames_passed", "counter", gate.passed, "Frames let out of the device")
+        yield Metric("gate_frames_held", "counter", gate.held, "Frames that stayed in the device")
+
+    return read
+
+
+def of_wake_word(wake_word: WakeWord) -> Source:
+    def read() -> Iterator[Metric]:
+        for word, count in sorted(wake_word.heard.items()):
+            yield Metric("wake_words_heard", "counter", count, "Wake words", labels={"word": word})
+        if (p99 := wake_word.duration_ms.p99) is not None:
+            yield Metric("wake_word_duration_p99", "gauge", p99, "Of inference on a tenth of a second", "ms")
+
+    return read
+
+
+def of_link(link: Link, microphone: Subscription) -> Source:
     def read() -> Iterator[Metric]:
         stats = link.stats
         yield Metric("connected", "gauge", stats.connected, "1 while media can flow")
         yield Metric("connections", "counter", stats.connections, "Sessions that came to carry media")
         yield Metric("connection_failures", "counter", stats.connection_failures, "Attempts that did not")
-        yield Metric("mic_frames_sent", "counter", stats.frames_sent, "Frames handed to RTP")
+        yield Metric("mic_frames_sent", "counter", stats.frames_sent, "Frames handed to the network")
         yield Metric(
             "mic_frames_dropped", "counter", microphone.dropped, "Frames that waited too long to be sent"
         )
@@ -129,6 +160,10 @@ def of_link(link: WebRTCLink, microphone: Subscription) -> Source:
                 yield Metric(name, "gauge", value, text, "ms")
 
     return read
+
+
+def session_body(sessions: Sessions, gate: Gate) -> dict[str, Any]:
+    return {**sessions.as_dict(), "frames_passed": gate.passed, "frames_held": gate.held}
 
 
 def echo_body(engine: str, audio: AudioEngine) -> dict[str, Any]:
@@ -157,7 +192,7 @@ def audio_body(audio: AudioEngine, playback: PlaybackQueue) -> dict[str, Any]:
     }
 
 
-def link_body(link: WebRTCLink) -> dict[str, Any]:
+def link_body(link: Link) -> dict[str, Any]:
     return {
         key: _round(value) if isinstance(value, float) else value
         for key, value in asdict(link.stats).items()

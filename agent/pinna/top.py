@@ -29,7 +29,22 @@ class Screen(Protocol):
 
 def fetch(url: str, token: str | None = None) -> dict[str, Any]:
     """The body of GET {url}/health, whatever its status says of the connection. Raises PinnaError."""
-    request = urllib.request.Request(f"{url.rstrip('/')}/health")  # noqa: S310  (the operator's own address)
+    body = _ask(url, "/health", token)
+    if "mic_frames_sent" not in body:
+        raise _stranger(url)
+    return body
+
+
+def session(url: str, action: str | None, token: str | None = None) -> dict[str, Any]:
+    """The body of {url}/session, after `action` if there is one. Raises PinnaError."""
+    body = _ask(url, "/session", token, None if action is None else json.dumps({"action": action}).encode())
+    if "state" not in body:
+        raise _stranger(url)
+    return body
+
+
+def _ask(url: str, path: str, token: str | None, data: bytes | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(f"{url.rstrip('/')}{path}", data)  # noqa: S310  (the operator's own address)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
@@ -37,9 +52,10 @@ def fetch(url: str, token: str | None = None) -> dict[str, Any]:
             text = answer.read(MAX_BODY_BYTES)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise HubRefusedError(
-                f"the agent at {url} asks for a token", hint="Set http.token_file or PINNA_HTTP_TOKEN"
-            ) from error
+            cause = f"the agent at {url} asks for a token"
+            if error.code == 403:
+                cause = f"the agent at {url} has no token, and without one nobody changes its session"
+            raise HubRefusedError(cause, hint="Set http.token_file or PINNA_HTTP_TOKEN") from error
         text = error.read(MAX_BODY_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -51,7 +67,7 @@ def fetch(url: str, token: str | None = None) -> dict[str, Any]:
         body = json.loads(text)
     except ValueError as error:
         raise _stranger(url) from error
-    if not isinstance(body, dict) or "mic_frames_sent" not in body:
+    if not isinstance(body, dict):
         raise _stranger(url)
     return body
 
@@ -101,6 +117,10 @@ def draw(agent: Body, hub: Body | None = None) -> Any:
     state = "connected" if agent["connected"] else "not connected"
     colour = "green" if agent["connected"] else "red"
     table.add_row(agent["device_id"], f"[{colour}]{state}[/], up {agent['uptime_seconds']} s")
+    if (asked := agent.get("session", {"mode": "always"}))["mode"] != "always" or asked["state"] == "muted":
+        table.add_row(
+            "session", f"{asked['state']} for {asked['for_seconds']:.0f} s, by {_plain(asked['by'])}"
+        )
     for name, component in agent["components"].items():
         if component["state"] not in ("ok", "stopped"):
             reason = " ".join(str(component.get(key, "")) for key in ("reason", "hint"))

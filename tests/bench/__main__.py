@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doctor, echo, fleet, footprint, link, sender
+from tests.bench import doctor, echo, fleet, footprint, link, sender, voice, wakeword
 
 SECTIONS = {
     "sending a frame": sender.run,
@@ -21,6 +21,8 @@ SECTIONS = {
     "footprint": footprint.run,
     "doctor": doctor.run,
     "echo": echo.run,
+    "voice service": voice.run,
+    "wake words": wakeword.run,
     "provisioning": fleet.run,
 }
 RESULT = Path("build/bench.json")

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"errors", "config"},
     "hub": FLOW | {"links", "logs", "page"},
     # what puts them together
-    "telemetry": FLOW | {"audio", "links", "health"},
+    "telemetry": FLOW | {"audio", "links", "session", "health"},
     "app": FLOW
     | {"audio", "links", "session", "health", "supervisor", "logs", "exposition", "http", "telemetry"},
 }

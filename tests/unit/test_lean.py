@@ -23,6 +23,14 @@ def test_neither_ffmpeg_nor_rich_is_loaded_by_an_agent():
     assert out.endswith("['rich']\n")  # barred
 
 
+def test_a_link_that_does_without_webrtc_does_without_aiortc():
+    out = run(
+        "from pinna.lean import import_less; import_less(aiortc=False)\n"
+        "import pinna.app, pinna.links.websocket, sys; print('aiortc' in sys.modules)"
+    )
+    assert out == "False\n"
+
+
 def test_without_it_both_are_there():
     out = run(
         "import aiortc, structlog, sys; print(open('/proc/self/maps').read(), 'rich.console' in sys.modules)"

@@ -12,6 +12,8 @@ from pinna.config.schema import (
     HubConfig,
     Key,
     LogConfig,
+    SessionConfig,
+    VoiceConfig,
 )
 from pinna.config.secret import HTTP_TOKEN, HUB_TOKEN, read_secret
 from pinna.config.show import Setting, as_toml, describe
@@ -29,7 +31,9 @@ __all__ = [
     "Key",
     "Loaded",
     "LogConfig",
+    "SessionConfig",
     "Setting",
+    "VoiceConfig",
     "as_toml",
     "describe",
     "is_loopback",

@@ -92,6 +92,18 @@ class _Reading:
                 f"{name} is {value_of(config, name):g}, above {limit}, which is {value_of(config, limit):g}"
             )
             self.reject(source.removeprefix("file "), what, f"Raise {limit} or lower {name}")
+        if (hub.dialect == "websocket") < hub.url.startswith("ws"):
+            self.reject(
+                self.sources["hub.url"].removeprefix("file "),
+                f"hub.url is {_shown(hub.url)}, but hub.dialect is {hub.dialect}",
+                'Give an http:// or https:// address, or set hub.dialect to "websocket"',
+            )
+        if config.session.mode == "wakeword" and not config.session.wake_words:
+            self.reject(
+                self.sources["session.wake_words"].removeprefix("file "),
+                "session.wake_words is empty, and session.mode is wakeword",
+                "Name at least one wake word",
+            )
         if not is_loopback(http.host) and not http.token_file and not environ.get(HTTP_TOKEN):
             self.reject(
                 self.sources["http.host"].removeprefix("file "),

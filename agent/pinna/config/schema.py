@@ -42,7 +42,7 @@ def is_hub_url(text: str) -> bool:
     except ValueError:
         return False
     return (
-        url.scheme in ("http", "https")
+        url.scheme in ("http", "https", "ws", "wss")
         and bool(url.hostname)
         and "@" not in url.netloc
         and not url.fragment
@@ -61,6 +61,14 @@ def is_host(text: str) -> bool:
     except ValueError:
         return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", text) is not None
     return True
+
+
+WAKE_WORDS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+"""The models in the wheel of pymicro-wakeword."""
+
+
+def is_wake_word(text: str) -> bool:
+    return text in WAKE_WORDS
 
 
 def is_path_or_empty(text: str) -> bool:
@@ -97,14 +105,18 @@ class HubConfig:
     url: Annotated[
         str,
         About(
-            "Where the hub is. With the dialect `whip`, the whole address of the WHIP endpoint.",
+            "Where the hub is. For `whip` and `websocket`, the whole address of the endpoint.",
             check=is_hub_url,
-            allowed="an http:// or https:// address with a host, without user name and password",
+            allowed="an http:// or https:// address (for `websocket` also ws:// or wss://) with a host, "
+            "without user name and password",
         ),
     ] = "http://127.0.0.1:8080"
     dialect: Annotated[
-        Literal["connect", "whip"],
-        About("How a session is asked for: `POST /connect` with JSON, or RFC 9725."),
+        Literal["connect", "whip", "websocket"],
+        About(
+            "How a session is asked for: `POST /connect` with JSON, RFC 9725, or a call to a voice service "
+            "over a WebSocket."
+        ),
     ] = "connect"
     token_file: Annotated[
         str,
@@ -131,11 +143,79 @@ class HubConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceConfig:
+    sample_rate: Annotated[
+        Literal[16000, 24000], About("Of the microphone on its way to a voice service, in hertz.")
+    ] = 16000
+    client_name: Annotated[str, About("What we call ourselves there.", check=bool, allowed="a name")] = (
+        "pinna"
+    )
+    character: Annotated[str, About("Whom to talk to there; empty: whoever the service gives.")] = ""
+    language: Annotated[str, About("Of the talk (BCP 47).", check=bool, allowed="a language")] = "en-US"
+    timezone: Annotated[str, About("Where we are (IANA).", check=bool, allowed="a time zone")] = "Etc/UTC"
+    token_command: Annotated[
+        tuple[str, ...],
+        About(
+            "A program and its arguments that print a fresh token, for when the one at hand has expired or "
+            "is refused. Run without a shell."
+        ),
+    ] = ()
+    log_text: Annotated[
+        Literal["masked", "plain"], About("Whether the words of a talk may stand in the log (at debug).")
+    ] = "masked"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    mode: Annotated[
+        Literal["always", "request", "wakeword"],
+        About(
+            "When the microphone may leave the device: always; in sessions that are asked for (`pinna "
+            "session open`); or in those and ones that a wake word begins."
+        ),
+    ] = "always"
+    pre_roll_ms: Annotated[
+        int,
+        About("What was said just before a session began and is sent ahead of it, in milliseconds.", 0, 2000),
+    ] = 300
+    quiet_seconds: Annotated[
+        float, About("A session ends when the hub has said nothing for so long.", 1, 86_400)
+    ] = 60.0
+    max_seconds: Annotated[float, About("No session lasts longer.", 1, 86_400)] = 900.0
+    state_dir: Annotated[
+        str,
+        About(
+            "A folder for what outlives a restart: a mute, and the log of sessions. Empty: what systemd "
+            "gives, or a folder of the device's name in ~/.local/state/pinna.",
+            check=is_path_or_empty,
+            allowed="the absolute path of a folder",
+        ),
+    ] = ""
+    wake_words: Annotated[
+        tuple[str, ...],
+        About(
+            "Any of these begins a session.",
+            check=is_wake_word,
+            allowed="one of " + ", ".join(WAKE_WORDS),
+        ),
+    ] = ("okay_nabu",)
+    wake_sensitivity: Annotated[
+        float, About("0 hears fewest, 1 most; 0.5 is as the models were made.", 0, 1)
+    ] = 0.5
+    wake_refractory_seconds: Annotated[
+        float, About("For so long after one wake word there is no other.", 0.5, 60)
+    ] = 2.0
+    barge_in: Annotated[Literal["off", "on"], About("Whether a wake word counts while the hub speaks.")] = (
+        "off"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class HttpConfig:
     host: Annotated[
         str,
         About(
-            "The address that answers /health and /metrics. One that others can reach needs a token.",
+            "Where /health, /metrics and /session are answered. An address for others needs a token.",
             check=is_host,
             allowed="an IP address or a host name",
         ),
@@ -144,7 +224,9 @@ class HttpConfig:
     token_file: Annotated[
         str,
         dataclasses.replace(
-            _TOKEN_FILE, help="A file with the bearer token that /health and /metrics ask for."
+            _TOKEN_FILE,
+            help="A file with the bearer token that /health and /metrics ask for, and without which "
+            "nobody changes /session.",
         ),
     ] = ""
 
@@ -178,6 +260,8 @@ class Config:
     hub: HubConfig = field(default_factory=HubConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    session: SessionConfig = field(default_factory=SessionConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +382,8 @@ def build(values: dict[str, Value]) -> Config:
         audio=AudioConfig(**tables["audio"]),
         echo=EchoConfig(**tables["echo"]),
         hub=HubConfig(**tables["hub"]),
+        voice=VoiceConfig(**tables["voice"]),
+        session=SessionConfig(**tables["session"]),
         http=HttpConfig(**tables["http"]),
         log=LogConfig(**tables["log"]),
     )

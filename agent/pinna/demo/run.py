@@ -90,20 +90,20 @@ def run(seconds: float, *, show: bool, say: Any) -> Proof:
         speech.speak(*speech.FAR, far, pause_seconds=1.0)
         say("A private sound server is starting: one microphone, one loudspeaker, one room …")
         sound = stage.enter_context(VirtualSound())
-        room = stage.enter_context(_process("room", ["-m", "pinna.demo.room", str(near)], sound, folder))
+        room = stage.enter_context(process("room", ["-m", "pinna.demo.room", str(near)], sound, folder))
         say("The hub is starting …")
         hub = stage.enter_context(
-            _process(
+            process(
                 "hub",
                 ["-m", "pinna", "hub", "say", str(far), "--repeat", "--port", "0", "--json"],
                 sound,
                 folder,
             )
         )
-        hub_url = _wait_for(hub, "hub", folder, lambda line: line.get("address"))
+        hub_url = wait_for(hub, "hub", folder, lambda line: line.get("address"))
         say("The agent is starting …")
-        agent = stage.enter_context(_process("agent", _agent_command(hub_url), sound, folder))
-        port = _wait_for(
+        agent = stage.enter_context(process("agent", _agent_command(hub_url), sound, folder))
+        port = wait_for(
             agent,
             "agent",
             folder,
@@ -149,7 +149,7 @@ def _watch(
         cpu_before = _cpu_seconds(agent.pid)
         while (elapsed := time.monotonic() - began) < seconds:
             for name, process in processes.items():
-                _still_runs(process, name, folder)
+                still_runs(process, name, folder)
             body, device = top.fetch(agent_url), _hub_device(hub_url)
             seen.agent, seen.device = body, device
             if screen is not None and device:
@@ -201,7 +201,7 @@ def _proof(seconds: float, seen: _Seen, hub: dict[str, Any]) -> Proof:
 
 
 @contextlib.contextmanager
-def _process(
+def process(
     name: str, arguments: list[str], sound: VirtualSound, folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python of ours among the virtual devices; its output goes to files in `folder`. Ended at the end."""
@@ -223,11 +223,11 @@ def _process(
             process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], name: str, folder: Path, find: Any) -> Any:
+def wait_for(process: subprocess.Popen[bytes], name: str, folder: Path, find: Any) -> Any:
     """The first thing that `find` makes of a JSON line that the process prints."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        _still_runs(process, name, folder)
+        still_runs(process, name, folder)
         for line in _said(name, folder):
             with contextlib.suppress(ValueError):
                 if found := find(json.loads(line)):
@@ -239,7 +239,7 @@ def _wait_for(process: subprocess.Popen[bytes], name: str, folder: Path, find: A
 def _until_streaming(url: str, agent: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        _still_runs(agent, "agent", folder)
+        still_runs(agent, "agent", folder)
         if (body := top.fetch(url))["connected"] and body["mic_frames_sent"]:
             return
         time.sleep(0.05)
@@ -256,7 +256,7 @@ def _quiet_for(folder: Path) -> float:
     return time.monotonic() - float(changes[-1]["at"])
 
 
-def _still_runs(process: subprocess.Popen[bytes], name: str, folder: Path) -> None:
+def still_runs(process: subprocess.Popen[bytes], name: str, folder: Path) -> None:
     if process.poll() is not None:
         raise ProofError(
             f"the {name} ended by itself with code {process.returncode}", hint=_last_words(name, folder)

@@ -867,6 +867,8 @@ def agent(told: Json) -> Json:
         return {"error": f"http://{host}:{port}/health: {error}"}
     return {
         "connected": body.get("connected"),
+        "resting": body.get("resting"),
+        "muted": (body.get("session") or {}).get("state") == "muted",
         "uptime_seconds": body.get("uptime_seconds"),
         "frames_sent": body.get("mic_frames_sent"),
         "components": components,
@@ -876,10 +878,12 @@ def agent(told: Json) -> Json:
 
 def hub(told: Json) -> Json:
     """Whether something answers where the hub should be: {"host", "port", "error" | "status"}."""
-    found = re.match(r"(https?)://(?:[^/@]*@)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?", (told or {}).get("hub", ""))
+    found = re.match(
+        r"(https?|wss?)://(?:[^/@]*@)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?", (told or {}).get("hub", "")
+    )
     if found is None:
         raise Unseen("the agent's configuration names no hub that could be asked")
-    tls = found[1] == "https"
+    tls = found[1] in ("https", "wss")
     host, port = found[2].strip("[]"), int(found[3] or (443 if tls else 80))
     result: dict[str, Json] = {"host": host, "port": port, "error": "", "kind": "", "status": 0}
     try:

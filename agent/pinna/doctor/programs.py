@@ -94,7 +94,10 @@ def agent(snapshot: Snapshot, _host: Snapshot | None) -> Finding:
     frames = snapshot.number("agent", "audio", "frames_captured")
     if not frames:
         return not_seen("agent", "it runs, but has heard nothing yet")
-    return ok("agent", f"runs, and has captured {frames} frames")
+    muted = (
+        ", MUTED (`pinna session unmute` ends that)" if snapshot.table("agent").get("muted") is True else ""
+    )
+    return ok("agent", f"runs{muted}, and has captured {frames} frames")
 
 
 def hub(snapshot: Snapshot, _host: Snapshot | None) -> Finding:
@@ -102,6 +105,8 @@ def hub(snapshot: Snapshot, _host: Snapshot | None) -> Finding:
         return not_applicable("hub", "the agent runs on the host")
     if snapshot.table("agent").get("connected") is True:
         return ok("hub", "connected: sound can flow")
+    if snapshot.table("agent").get("resting") is True:
+        return ok("hub", "at rest: the voice service is called for each session")
     if snapshot.table("unit").get("LoadState") == "not-found":
         return not_applicable("hub", "the agent is not installed here")
     if "hub" not in snapshot:

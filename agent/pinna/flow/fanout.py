@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from pinna.frame import FRAME_MS, Frame
 
@@ -63,6 +63,11 @@ class Fanout:
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
+        self._listeners: list[Callable[[Frame], None]] = []
+
+    def listen(self, listener: Callable[[Frame], None]) -> None:
+        """Call it with each frame, at once; it must not take long."""
+        self._listeners.append(listener)
 
     def subscribe(self, name: str, max_ms: int) -> Subscription:
         subscription = Subscription(name, max_ms)
@@ -77,6 +82,8 @@ class Fanout:
     def publish(self, frame: Frame) -> None:
         for subscription in self._subscriptions:
             subscription.put(frame)
+        for listener in self._listeners:
+            listener(frame)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:

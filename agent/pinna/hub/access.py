@@ -11,8 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pinna.hub.options import is_loopback
 
-OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/health"})
-"""The page without its data; and health, which tells strangers no device's name."""
+OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/health", "/v1/connect"})
+"""The page without its data; health, which tells strangers no device's name; and calls, which bear the token
+in their query."""
 
 
 def shows(request: web.Request, token: str) -> bool:

@@ -43,6 +43,7 @@ class HubOptions:
     say_on: Literal["connect", "speech"] = "connect"  # when to begin: at once, or each time speech has ended
     say_repeat: bool = False  # with say_on="connect": again and again
     record_dir: Path | None = None
+    voice: bool = False  # also answer calls over a WebSocket, and say back what is said there
     max_devices: int = 16
     silence_seconds: float = 5.0  # without any RTP or RTCP a device is gone
 

@@ -56,6 +56,12 @@ def application(options: HubOptions, hub: Switchboard) -> web.Application:
     app.router.add_post("/whip/{device}", whip.post)
     app.router.add_options("/whip/{device}", whip.options)
     app.router.add_route("*", "/whip/{device}/{key}", whip.session, name="whip")
+    if options.voice:
+        from pinna.hub.calls import PATH, Calls  # noqa: PLC0415  (needs an extra)
+
+        calls = Calls(options.token)
+        app.router.add_get(PATH, calls.handle)
+        app.on_shutdown.append(calls.close)
     if options.token:
         app.on_response_prepare.append(_allow_other_origins)
     return app

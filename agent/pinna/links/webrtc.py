@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
@@ -24,7 +24,8 @@ from pinna.config import HubConfig
 from pinna.errors import ConfigError, HubAnswerError, HubUnreachableError, PinnaError
 from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS, Frame
-from pinna.links import Speaker
+from pinna.links import LinkStats, Speaker
+from pinna.links.ending import to_the_end
 from pinna.links.media import Receiver, close, opus_only
 from pinna.links.opus import Encoder
 from pinna.links.sender import PacketTrack
@@ -42,26 +43,6 @@ MICROPHONE_PAUSE_SECONDS: Final = 0.1
 CLOSE_SECONDS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class LinkStats:
-    """A snapshot; counters run over all sessions, the rest is of the present or the latest one."""
-
-    connected: bool = False  # ICE and DTLS done: media can flow
-    connections: int = 0
-    connection_failures: int = 0
-    frames_sent: int = 0  # handed to RTP
-    frames_received: int = 0
-    frames_concealed: int = 0
-    frames_recovered: int = 0  # lost, and had from the packet after
-    packets_lost: int = 0
-    jitter_ms: float | None = None
-    playout_delay_ms: float | None = None  # the jitter buffer's target
-    rtt_ms: float | None = None
-    send_delay_p50_ms: float | None = None  # captured to ready to send, latest 10 s
-    send_delay_p99_ms: float | None = None
-    last_error: str | None = None
-
-
 class WebRTCLink:
     """Implements `pinna.links.Link`. `read_token` is asked before each session; it may raise a PinnaError."""
 
@@ -72,7 +53,7 @@ class WebRTCLink:
         microphone: Subscription,
         speaker: Speaker,
         read_token: Callable[[], str | None],
-        connected: Callable[[], None] = lambda: None,
+        connected: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
         self._device_id = device_id
@@ -122,7 +103,7 @@ class WebRTCLink:
             if self._session is not None:
                 self._past = replace(self._session.add_to(self._past), connected=False)
                 self._session = None
-            await _to_the_end(_close(session, signalling, http))
+            await to_the_end(_close(session, signalling, http))
 
 
 async def _close(
@@ -135,20 +116,6 @@ async def _close(
 
     ending = [end()] if session is None else [session.close(), end()]
     await asyncio.gather(*ending)
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for `work` even when cancelled meanwhile; the cancellation is kept for afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
 
 
 class _Session:
@@ -198,7 +165,7 @@ class _Session:
     async def offer(self) -> str:
         # Cancelled while it gathers candidates, aioice forgets the sockets it has opened. It takes
         # milliseconds, with a STUN server that does not answer five seconds.
-        await _to_the_end(self._connection.setLocalDescription(await self._connection.createOffer()))
+        await to_the_end(self._connection.setLocalDescription(await self._connection.createOffer()))
         sdp = self._connection.localDescription.sdp
         if "a=candidate:" not in sdp:
             raise HubUnreachableError(
@@ -273,6 +240,8 @@ class _Session:
         if len(self._microphone):  # frames in a row, after a stall: let packets in between them
             await asyncio.sleep(0)
         frame = await self._microphone.get()
+        if frame.held:  # a burst: the timer has ticked for its time
+            return frame
         if self._lone_tick is not None:
             self._tick_at(time.monotonic() + MICROPHONE_PAUSE_SECONDS)
         self._tick()

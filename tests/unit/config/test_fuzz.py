@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pinna.config import KEYS, Config, as_toml, load, loading
+from pinna.config.schema import WAKE_WORDS
 from pinna.errors import ConfigError
 
 FUZZ = settings(
@@ -100,6 +101,8 @@ def accepted(name: str) -> st.SearchStrategy[object]:
         "hub.ice_servers": st.lists(
             st.from_regex(r"stuns?:[a-z0-9.]{1,9}:[0-9]{1,5}", fullmatch=True), max_size=3
         ),
+        "voice.token_command": st.lists(st.from_regex(r"[a-z/-]{1,9}", fullmatch=True), max_size=3),
+        "session.wake_words": st.lists(st.sampled_from(WAKE_WORDS), min_size=1, max_size=3),
         "http.host": st.ip_addresses().map(str),
     }
     text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)

@@ -29,7 +29,7 @@ def test_the_example_sets_nothing_but_the_name() -> None:
     text = as_toml(Config(device_id="kitchen"))
     assert tomllib.loads(text) == {
         "device_id": "kitchen",
-        **{t: {} for t in ("audio", "echo", "hub", "http", "log")},
+        **{t: {} for t in ("audio", "echo", "hub", "http", "log", "session", "voice")},
     }
     for key in KEYS.values():
         assert key.help in text

@@ -1,0 +1,74 @@
+"""What a voice service says, until it is heard: pieces of any length come, frames of 20 ms go."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from pinna.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Samples
+
+AHEAD_MS: Final = 60
+"""Kept in hand before the first frame of a speech is heard, against an uneven network."""
+
+MAX_SECONDS: Final = 30
+"""A service may speak faster than it is heard. What is more than this is dropped, and counted."""
+
+
+class Playout:
+    """Event loop only."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """Frames' worth of sound that came."""
+        self.dropped = 0
+        """Frames' worth that there was no room for."""
+        self._pieces: deque[Samples] = deque()
+        self._waiting = 0  # samples
+        self._came = 0
+        self._lost = 0
+        self._speaking = False
+        self._ticks = 0  # since the first piece of a speech came
+
+    def put(self, piece: Samples) -> None:
+        """Sound at 48 kHz, any length."""
+        self._came += len(piece)
+        self.frames = self._came // FRAME_SAMPLES
+        if self._waiting + len(piece) > MAX_SECONDS * SAMPLE_RATE:
+            self._lost += len(piece)
+            self.dropped = self._lost // FRAME_SAMPLES
+        elif len(piece):
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+
+    def frame(self) -> Samples | None:
+        """The next one, shape (960,), once per 20 ms. None: silence. A last bit is filled up with zeros."""
+        if not self._waiting:
+            self._speaking, self._ticks = False, 0
+            return None
+        self._ticks += 1
+        in_hand = AHEAD_MS * SAMPLE_RATE // 1000
+        if not self._speaking and self._waiting < in_hand and self._ticks <= AHEAD_MS // FRAME_MS:
+            return None
+        self._speaking = True
+        return self._take()
+
+    def clear(self) -> None:
+        self._pieces.clear()
+        self._waiting = 0
+
+    def _take(self) -> Samples:
+        frame = np.zeros(FRAME_SAMPLES, np.int16)
+        filled = 0
+        while filled < FRAME_SAMPLES and self._pieces:
+            piece = self._pieces[0]
+            part = piece[: FRAME_SAMPLES - filled]
+            frame[filled : filled + len(part)] = part
+            filled += len(part)
+            if len(part) < len(piece):
+                self._pieces[0] = piece[len(part) :]
+            else:
+                self._pieces.popleft()
+        self._waiting -= filled
+        return frame

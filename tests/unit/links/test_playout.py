@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+
+from pinna.frame import FRAME_SAMPLES, Samples
+from pinna.links.playout import AHEAD_MS, MAX_SECONDS, Playout
+
+
+def ramp(start: int, length: int) -> Samples:
+    return np.arange(start, start + length).astype(np.int16)
+
+
+def test_pieces_of_any_length_come_out_whole_and_in_order() -> None:
+    playout = Playout()
+    rng = np.random.default_rng(3)
+    at = 0
+    for length in rng.integers(1, 3000, 20):
+        playout.put(ramp(at, int(length)))
+        at += int(length)
+    out = []
+    while (frame := playout.frame()) is not None:
+        assert frame.shape == (FRAME_SAMPLES,)
+        out.append(frame)
+    whole = np.concatenate(out)
+    assert np.array_equal(whole[:at], ramp(0, at))
+    assert not whole[at:].any()  # the last one is filled up
+    assert playout.frames == at // FRAME_SAMPLES
+    assert playout.dropped == 0
+
+
+def test_a_speech_begins_with_some_in_hand_but_a_short_one_is_heard_too() -> None:
+    playout = Playout()
+    assert playout.frame() is None
+    playout.put(ramp(1, FRAME_SAMPLES))
+    waited = 0
+    while (frame := playout.frame()) is None:
+        waited += 1
+    assert waited == AHEAD_MS // 20
+    assert frame[0] == 1
+    assert playout.frame() is None
+    playout.put(ramp(1, 5 * FRAME_SAMPLES))
+    assert playout.frame() is not None
+
+
+def test_it_is_bounded_and_counts_what_it_had_no_room_for() -> None:
+    playout = Playout()
+    second = np.zeros(48_000, np.int16)
+    for _ in range(MAX_SECONDS + 5):
+        playout.put(second)
+    assert playout.dropped == 5 * 50
+    playout.clear()
+    assert playout.frame() is None
