@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,7 +92,10 @@ def test_a_waveform_is_seen_sought_in_and_cut_from(tmp_path: Path):
 
 @pytest.mark.parametrize("form", [Form("wav", 8000, 1, 16), Form("flac", 8000, 1, 16)])
 def test_a_file_is_played_while_it_grows(tmp_path: Path, form: Form):
-    """Sought in with its true length, and played on into what came after it was opened."""
+    """Sought in with its true length, and played on into what came after it was opened.
+
+    Of FLAC, up to a second is still with the encoder.
+    """
     recording = Recording(tmp_path, form)
 
     async def scene() -> None:
@@ -99,18 +103,20 @@ def test_a_file_is_played_while_it_grows(tmp_path: Path, form: Form):
             await page.get_by_role("button", name="Play mic").nth(0).click()
             await page.wait_for_function("() => audio.currentTime > 0.1 && Number.isFinite(audio.duration)")
             length = await page.evaluate("audio.duration")
-            assert 29 < length <= 30
+            assert 28.5 < length <= 30
             await expect(page.locator("#live")).to_be_visible()
             await page.evaluate("audio.currentTime = 20")
             await page.wait_for_function("() => audio.currentTime > 20.1")
 
             recording.track.take(Lost("xrun", 4000, "overrun"))
             recording.play(20)
-            await expect(page.locator("#place")).to_contain_text("of 00:00:5", timeout=15_000)
+            await expect(page.locator("#place")).to_contain_text(
+                re.compile("of 00:00:(49|50)"), timeout=15_000
+            )
             assert await page.evaluate(SHARE, ["#wave", "fault"]) > 0.005
             await page.evaluate("audio.currentTime = audio.duration - 0.3")
             await page.wait_for_function(f"() => audio.currentTime > {length + 0.1}")
-            assert await page.evaluate("audio.duration") > 49
+            assert await page.evaluate("audio.duration") > 48.5
 
     run(scene)
 
@@ -120,10 +126,10 @@ def test_loud_sections_are_listed_and_a_day_is_entered_by_a_tap(tmp_path: Path):
 
     async def scene() -> None:
         async with opened(recording) as (page, _):
-            line = page.get_by_role("img", name="mic on 2026-11-21")
+            line = page.get_by_role("img", name="mic, 2026-11-21")
             box = await line.bounding_box()
             assert box is not None
-            await line.click(position={"x": box["width"] * 1.0 / 60, "y": 10})  # one minute after ten
+            await line.click(position={"x": box["width"] * 1.3 / 60, "y": 10})  # one minute after ten
             await expect(page.locator("#playing")).to_have_text("mic, 2026-11-21 10:01:00")
             await page.get_by_role("button", name="Loud sections").click()
             await expect(page.get_by_text("above the noise floor")).to_be_visible()  # a ramp has no pauses

@@ -55,7 +55,7 @@ class Drawing:
         drawn = await _read(found)
         if drawn is None:
             raise web.HTTPNotFound(
-                text="this recording has no peaks; a stream's are made when a file is finished, of AAC never"
+                text="this has no peaks: a stream's come when a file ends, AAC and Ogg FLAC have none"
             )
 
         def analyzed() -> dict[str, Any]:

@@ -156,7 +156,7 @@ class DrawnFile:
 def complete(segment: Path, give_up: Callable[[], bool] = lambda: False) -> bool:
     """Draw a finished file that has no peaks or too few: of a stream, or cut off. Whether it has them now.
 
-    Decodes all of it. AAC cannot be decoded here, and WAV only where libsndfile is. Raises OSError.
+    Decodes all of it. libsndfile knows neither AAC nor Ogg FLAC, and may not be there. Raises OSError.
     """
     try:
         soundfile = load()

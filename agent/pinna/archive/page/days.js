@@ -51,7 +51,7 @@ async function strip(source, date, open) {
   const canvas = figure.querySelector("canvas");
   figure.querySelector("figcaption").textContent = source;
   const lost = day.gaps.length === 1 ? "1 gap" : `${day.gaps.length} gaps`;
-  canvas.setAttribute("aria-label", `${source} on ${date}: loudness over the day, ${lost}`);
+  canvas.setAttribute("aria-label", `${source}, ${date}: loudness, ${lost}`);
   const drawn = { canvas, figure, day, ...range(day) };
   canvas.addEventListener("click", async (event) => {
     const at = drawn.from + (event.offsetX / canvas.clientWidth) * (drawn.to - drawn.from);
