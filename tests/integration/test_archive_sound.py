@@ -19,6 +19,8 @@ from tests.support.archives import Recording, run, serving, where
 from tests.support.radio import encode
 from tests.support.ramps import PERIOD
 
+from pinna.archive import playing
+from pinna.archive import server as archive_server
 from pinna.archive.server import Archive
 from pinna.recorder import peaks
 from pinna.recorder.events import Begins, Chunk, Lost, Unit, Units
@@ -346,3 +348,52 @@ def test_listeners_that_leave_in_the_middle_are_no_trouble(tmp_path: Path, caplo
 
     run(scene)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_those_who_do_not_take_what_they_asked_for_keep_nobody_else_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(playing, "MOST_LISTENERS", 5)
+    recording = Recording(tmp_path, Form("wav", 48_000, 2, 16))  # more than a socket holds
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, http):
+            port = int(archive.address.rpartition(":")[2])
+            url = f"/stream/{where(recording.paths[0])}"
+            open_url = f"/stream/{where(recording.paths[-1])}"
+            clip = f"/api/clip?file={where(recording.paths[0])}"
+            stuck = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(5)]
+            for (reader, writer), path in zip(stuck, (url, open_url, clip, url, open_url), strict=True):
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert b"200 OK" in await reader.readline()
+            assert "listening already" in (await get(http, url, 503))["text"]
+            assert len((await get(http, "/api/files"))["files"]) == 4
+            assert (await get(http, f"/api/peaks?file={where(recording.paths[0])}"))["drawn"]
+            for _, writer in stuck:
+                writer.transport.abort()
+
+            async def has_room() -> bool:
+                async with http.get(url, headers={"Range": "bytes=0-9"}) as answer:
+                    return answer.status == 206
+
+            await until_true(has_room)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("words", [b"", b"GET /api/files HTTP/1.1\r\nHost: local"])
+def test_who_never_ends_a_request_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: bytes):
+    monkeypatch.setattr(archive_server, "IDLE_SECONDS", 0.5)
+    recording = Recording(tmp_path)
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, http):
+            port = int(archive.address.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(words)
+            async with asyncio.timeout(30):
+                assert await reader.read() == b""
+            writer.close()
+            assert len((await get(http, "/api/files"))["files"]) == 4
+
+    run(scene)

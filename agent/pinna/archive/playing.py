@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 from aiohttp import hdrs, web
 
 from pinna.archive import growing
@@ -24,19 +23,40 @@ _TYPES: Final = {
 }
 CHUNK_BYTES: Final = 1 << 18
 MOST_CLIP_SECONDS: Final = 600.0
+MOST_LISTENERS: Final = 64
 _FOREVER: Final = 1e9
 
-log = structlog.get_logger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Playing:
     def __init__(self, library: Library) -> None:
         self._library = library
+        self._listeners = 0
 
     def add_to(self, app: web.Application) -> None:
-        app.router.add_get("/stream/{source}/{day}/{name}", self._play)
-        app.router.add_get("/download/{source}/{day}/{name}", self._download)
-        app.router.add_get("/api/clip", self._clip)
+        for path, answer in (
+            ("/stream/{source}/{day}/{name}", self._play),
+            ("/download/{source}/{day}/{name}", self._download),
+            ("/api/clip", self._clip),
+        ):
+            app.router.add_get(path, self._seated(answer))
+
+    def _seated(self, answer: Handler) -> Handler:
+        """Who takes the sound slowly, or not at all, takes a seat, and not the archive from everybody."""
+
+        async def seated(request: web.Request) -> web.StreamResponse:
+            if self._listeners >= MOST_LISTENERS:
+                raise web.HTTPServiceUnavailable(
+                    text=f"{MOST_LISTENERS} are listening already", headers={hdrs.RETRY_AFTER: "10"}
+                )
+            self._listeners += 1
+            try:
+                return await answer(request)
+            finally:
+                self._listeners -= 1
+
+        return seated
 
     async def _play(self, request: web.Request) -> web.StreamResponse:
         return await self._file(request, "inline")
@@ -56,7 +76,10 @@ class Playing:
         except OSError as error:  # retention was quicker
             raise web.HTTPNotFound(text=f"there is no such recording any more: {error.strerror}") from error
         if view is None:
-            return web.FileResponse(found.path, headers=headers)
+            whole = web.FileResponse(found.path, headers=headers)
+            with contextlib.suppress(ConnectionError):  # as below
+                await whole.prepare(request)  # sends it
+            return whole
         return await _send(request, view, headers)
 
     async def _clip(self, request: web.Request) -> web.StreamResponse:

@@ -20,6 +20,8 @@ from pinna.errors import ConfigError, PortInUseError, StorageError
 from pinna.page import add_page
 
 MOST_FILES: Final = 1000
+IDLE_SECONDS: Final = 30.0
+"""A connection without a whole request for so long is closed, also one that never made any."""
 
 
 class Archive:
@@ -42,7 +44,9 @@ class Archive:
 
     async def __aenter__(self) -> Archive:
         """Raises PortInUseError."""
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
