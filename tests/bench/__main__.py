@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doctor, echo, fleet, footprint, link, sender
+from tests.bench import doctor, echo, fleet, footprint, link, recorder, sender
 
 SECTIONS = {
     "sending a frame": sender.run,
@@ -21,6 +21,7 @@ SECTIONS = {
     "footprint": footprint.run,
     "doctor": doctor.run,
     "echo": echo.run,
+    "recording": recorder.run,
     "provisioning": fleet.run,
 }
 RESULT = Path("build/bench.json")

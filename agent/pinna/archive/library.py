@@ -49,6 +49,7 @@ class Library:
         self._status_file = status_file
         self._index = Index(self.directory)
         self._refresh: asyncio.Task[None] | None = None
+        self._patient_until = 0.0
 
     async def ask(self, question: Callable[[Index], T]) -> T:
         """`question` in a thread, of an index that may be seconds old while a large archive is read."""
@@ -62,8 +63,10 @@ class Library:
     async def _follow(self) -> None:
         if self._refresh is None:
             self._refresh = asyncio.create_task(asyncio.to_thread(self._index.refresh))
+            self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         task = self._refresh
-        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+        left = self._patient_until - asyncio.get_running_loop().time()
+        await asyncio.wait({task}, timeout=max(0.0, left))
         if task.done():
             if self._refresh is task:
                 self._refresh = None
