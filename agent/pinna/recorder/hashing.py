@@ -14,7 +14,6 @@ from pathlib import Path
 
 import structlog
 
-from pinna.recorder import peaks
 from pinna.recorder.manifest import Manifest
 from pinna.recorder.verify import sha256
 
@@ -57,6 +56,8 @@ class Hasher:
                 self._hash(path, manifest)
 
     def _draw(self, path: Path) -> None:
+        from pinna.recorder import peaks  # noqa: PLC0415  (NumPy, which who records streams alone needs only here)
+
         try:
             if path.exists():
                 peaks.complete(path, self._ending.is_set)

@@ -19,10 +19,10 @@ import structlog
 from numpy.typing import NDArray
 
 from pinna.errors import ConfigError
+from pinna.recorder.disk import peaks_of
 from pinna.recorder.formats import Form, SegmentFile
 from pinna.recorder.formats.sndfile import load
 
-SUFFIX: Final = ".peaks"
 PER_SECOND: Final = 10
 _HEAD: Final = struct.Struct("<8sII")
 _MAGIC: Final = b"PEAKS 1\n"
@@ -45,14 +45,10 @@ class Peaks:
         return self.samples_each / self.rate
 
 
-def path_of(segment: Path) -> Path:
-    return segment.with_name(segment.name + SUFFIX)
-
-
 def read(segment: Path) -> Peaks | None:
     """None where there are none, or none that can be understood. Raises OSError."""
     try:
-        data = path_of(segment).read_bytes()
+        data = peaks_of(segment).read_bytes()
     except FileNotFoundError:
         return None
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
@@ -115,7 +111,7 @@ class DrawnFile:
         self._fd = -1
         with contextlib.suppress(OSError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(path_of(path), flags, 0o640)
+            self._fd = os.open(peaks_of(path), flags, 0o640)
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
@@ -175,7 +171,7 @@ def complete(segment: Path, give_up: Callable[[], bool] = lambda: False) -> bool
 def _draw(segment: Path, file: Any, give_up: Callable[[], bool]) -> bool:
     meter = Meter(file.samplerate, file.channels)
     size = meter.samples_each(file.samplerate) * _BLOCK_ENTRIES
-    final = path_of(segment)
+    final = peaks_of(segment)
     temporary = final.with_name(final.name + ".new")
     try:
         with temporary.open("wb") as out:

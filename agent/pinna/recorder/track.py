@@ -23,7 +23,6 @@ from pinna.recorder.disk import free_name, reason_of, size_of, sync_folder
 from pinna.recorder.events import Begins, Chunk, Down, Event, Lost, Sound, Title, Units
 from pinna.recorder.formats import Form, SegmentFile
 from pinna.recorder.manifest import NAME, Account, Line, Manifest
-from pinna.recorder.peaks import DrawnFile
 
 JUMP_SECONDS: Final = 0.5
 """A wall clock that moved by more against the monotonic one was set, not slewed (NTP steps from 0.128 s)."""
@@ -254,6 +253,8 @@ class Track:
         try:
             file = formats.create(path, form, self._head)
             if form.bits:  # samples; streams are not decoded here
+                from pinna.recorder.peaks import DrawnFile  # noqa: PLC0415  (NumPy)
+
                 file = DrawnFile(file, path, form)
             sync_folder(folder)
         except OSError:

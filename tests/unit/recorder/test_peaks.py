@@ -10,6 +10,7 @@ import soundfile
 from tests.support.ramps import ManualTime, files, plan, ramp
 
 from pinna.recorder import peaks
+from pinna.recorder.disk import peaks_of
 from pinna.recorder.events import Chunk
 from pinna.recorder.formats import Form
 from pinna.recorder.recover import recover
@@ -75,8 +76,8 @@ def test_after_a_crash_what_lacks_is_drawn_from_the_file(tmp_path: Path) -> None
     track = record(tmp_path, Form("wav", RATE, 1, 16), 10)
     track.sync()
     (path,) = files(tmp_path / "mic")
-    held = peaks.path_of(path).read_bytes()
-    peaks.path_of(path).write_bytes(held[: len(held) // 2])  # the kernel had not brought it to the disk
+    held = peaks_of(path).read_bytes()
+    peaks_of(path).write_bytes(held[: len(held) // 2])  # the kernel had not brought it to the disk
     recover(tmp_path / "mic")
     assert peaks.complete(path)
     found = drawn(path)
@@ -87,15 +88,15 @@ def test_after_a_crash_what_lacks_is_drawn_from_the_file(tmp_path: Path) -> None
 def test_what_is_whole_is_not_drawn_again(tmp_path: Path) -> None:
     record(tmp_path, Form("flac", RATE, 1, 16), 10).close()
     (path,) = files(tmp_path / "mic")
-    before = peaks.path_of(path).stat()
+    before = peaks_of(path).stat()
     assert peaks.complete(path)
-    assert peaks.path_of(path).stat().st_ino == before.st_ino
+    assert peaks_of(path).stat().st_ino == before.st_ino
 
 
 def test_drawing_ends_when_it_is_told_to_and_leaves_nothing(tmp_path: Path) -> None:
     record(tmp_path, Form("flac", RATE, 1, 16), 20).close()
     (path,) = files(tmp_path / "mic")
-    peaks.path_of(path).unlink()
+    peaks_of(path).unlink()
     assert not peaks.complete(path, lambda: True)
     assert {file.name for file in path.parent.iterdir()} == {path.name, "manifest.jsonl"}
 
@@ -103,7 +104,7 @@ def test_drawing_ends_when_it_is_told_to_and_leaves_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize("damage", [b"", b"PEAKS 1\n", b"something else entirely", b"PEAKS 1\n" + bytes(8)])
 def test_what_are_no_peaks_are_none(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "mic.wav"
-    peaks.path_of(path).write_bytes(damage)
+    peaks_of(path).write_bytes(damage)
     assert peaks.read(path) is None
 
 
@@ -121,4 +122,4 @@ def test_they_are_deleted_with_their_file(tmp_path: Path) -> None:
     Keeper(settings).apply_retention(START + 86_400 + 90)
     kept = files(tmp_path / "mic")
     assert len(kept) == 2
-    assert sorted(tmp_path.glob("mic/*/*.peaks")) == [peaks.path_of(path) for path in kept]
+    assert sorted(tmp_path.glob("mic/*/*.peaks")) == [peaks_of(path) for path in kept]
