@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doctor, echo, fleet, footprint, link, sender, voice, wakeword
+from tests.bench import doctor, echo, fleet, footprint, link, recorder, sender, voice, wakeword
 
 SECTIONS = {
     "sending a frame": sender.run,
@@ -23,6 +23,7 @@ SECTIONS = {
     "echo": echo.run,
     "voice service": voice.run,
     "wake words": wakeword.run,
+    "recording": recorder.run,
     "provisioning": fleet.run,
 }
 RESULT = Path("build/bench.json")

@@ -6,75 +6,24 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from playwright.async_api import expect
+from tests.support.archives import Recording, run, serving, where
 from tests.support.browser import open_page
-from tests.support.ramps import ManualTime, files, plan, ramp
+from tests.support.ramps import ManualTime
 
 from pinna.archive.index import Index
 from pinna.archive.server import Archive
 from pinna.errors import ConfigError, PortInUseError, StorageError
-from pinna.recorder.events import Chunk, Down
-from pinna.recorder.formats import Form
-from pinna.recorder.track import Track
-
-FORM = Form("wav", 8000, 1, 16)
-START = 1_795_255_200.0
-
-
-class Recording:
-    """Two and a half minutes with a gap of twenty seconds; the last file is still open."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.time = ManualTime(START)
-        self.track = Track(plan(folder / "mic", FORM), self.time, lambda *_: None)
-        self.next = 0
-        self.play(90)
-        self.track.take(Down("unplug", "No such device"))
-        self.time.now += 20
-        self.play(40)
-
-    def play(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.time.now += 1
-            self.track.take(Chunk(ramp(self.next, 8000, FORM), self.time.now))
-            self.next += 8000
-
-    @property
-    def paths(self) -> list[Path]:
-        return files(self.folder / "mic")
 
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     return Recording(tmp_path)
-
-
-@asynccontextmanager
-async def serving(
-    recording: Recording, token: str = ""
-) -> AsyncIterator[tuple[Archive, aiohttp.ClientSession]]:
-    status = recording.folder / "status.json"
-    async with (
-        Archive(recording.folder, status, "127.0.0.1", 0, token) as archive,
-        aiohttp.ClientSession(archive.address) as http,
-    ):
-        yield archive, http
-
-
-def run(scene: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(scene())
-
-
-def where(path: Path) -> str:
-    return "/".join(path.parts[-3:])
 
 
 def test_files_gaps_sources_storage_and_status(recording: Recording):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -301,6 +302,118 @@ def test_told_to_stop_it_does_not_wait_for_a_silent_server(encoded: dict[str, by
 
     try:
         with server(respond) as url:
+            listener = Listener(f"{url}/radio")
+            listener.stream.start()
+            eventually(lambda: listener.of(Begins))
+            listener.stream.stop()
+            listener.stream.join(5)
+            assert not listener.stream.is_alive()
+            release.set()
+    finally:
+        release.set()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, with its key, signed by itself."""
+    path = tmp_path_factory.mktemp("tls") / "pair.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-noenc",
+    ]
+    command += ["-days", "2", "-subj", "/CN=radio", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def secured(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_over_tls_by_an_authority_that_is_trusted(
+    encoded: dict[str, bytes], certificate: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    heads = []
+
+    def respond(_path: str, head: bytes, connection: socket.socket) -> None:
+        heads.append(head)
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"])
+
+    with server(respond, secured(certificate)) as url:
+        secret = url.replace("https://", "https://me:secret@")
+        with listening(f"{secret}/radio") as listener:
+            assert listener.wait_down() == "the server ended the stream"
+            assert listener.sound() == encoded["mp3"]
+    assert b"Basic " + base64.b64encode(b"me:secret") in heads[0]
+
+
+def test_an_authority_that_nobody_trusts_is_named_and_told_nothing(certificate: Path):
+    heads = []
+
+    def respond(_path: str, head: bytes, _connection: socket.socket) -> None:
+        heads.append(head)
+
+    with server(respond, secured(certificate)) as url:
+        secret = url.replace("https://", "https://me:secret@")
+        with listening(f"{secret}/radio") as listener:
+            assert "is not who it says it is: self-signed certificate" in listener.wait_down()
+    assert heads == []
+
+
+def test_a_certificate_of_another_host_is_refused(certificate: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    with server(lambda *_: None, secured(certificate)) as url:
+        elsewhere = url.replace("127.0.0.1", "localhost")
+        with listening(f"{elsewhere}/radio") as listener:
+            assert "is not who it says it is" in listener.wait_down()
+
+
+def test_the_password_does_not_leave_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    heads = []
+
+    def lead_away(_path: str, _head: bytes, connection: socket.socket) -> None:
+        reply(connection, f"HTTP/1.0 302 Found\nLocation: {plain}/")
+
+    def refuse(_path: str, head: bytes, connection: socket.socket) -> None:
+        heads.append(head)
+        reply(connection, "HTTP/1.0 404 Not Found")
+
+    with (
+        server(refuse) as plain,
+        server(lead_away, secured(certificate)) as url,
+        listening(url.replace("https://", "https://me:secret@")) as listener,
+    ):
+        assert "answers 404" in listener.wait_down()
+    assert heads
+    assert not any(b"Authorization" in head for head in heads)
+
+
+def test_over_tls_too_it_ends_when_it_is_told_to(
+    encoded: dict[str, bytes], certificate: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    release = threading.Event()
+
+    def respond(_path: str, _head: bytes, connection: socket.socket) -> None:
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"][:9000])
+        release.wait(60)
+
+    try:
+        with server(respond, secured(certificate)) as url:
             listener = Listener(f"{url}/radio")
             listener.stream.start()
             eventually(lambda: listener.of(Begins))

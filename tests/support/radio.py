@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.support.waiting import eventually
 
@@ -128,7 +130,7 @@ Answer = Callable[[str, bytes, socket.socket], None]
 
 
 @contextlib.contextmanager
-def server(answer: Answer) -> Iterator[str]:
+def server(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Every request is answered by `answer`; the address without a slash at its end."""
 
     class Handler(socketserver.BaseRequestHandler):
@@ -146,11 +148,15 @@ def server(answer: Answer) -> Iterator[str]:
         daemon_threads = True
         allow_reuse_address = True
 
+        def get_request(self) -> tuple[socket.socket, Any]:
+            link, peer = super().get_request()
+            return (tls.wrap_socket(link, server_side=True) if tls else link), peer
+
     with Server(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{running.server_address[1]}"
+            yield f"http{'s' if tls else ''}://127.0.0.1:{running.server_address[1]}"
         finally:
             running.shutdown()
             thread.join()

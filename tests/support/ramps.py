@@ -66,7 +66,9 @@ def plan(folder: Path, form: Form, split_minutes: int = 1) -> Plan:
 
 def files(track_folder: Path) -> list[Path]:
     """Oldest first."""
-    return sorted(path for path in track_folder.glob("????-??-??/mic_*") if path.suffix != ".pin")
+    return sorted(
+        path for path in track_folder.glob("????-??-??/mic_*") if path.suffix not in (".pin", ".peaks")
+    )
 
 
 __all__ = ["PERIOD", "FastTime", "ManualTime", "Track", "files", "plan", "ramp", "values"]

@@ -26,7 +26,10 @@ class Recorder:
 
     def status(self) -> dict[str, Any]:
         path = self.folder / "status.json"
-        body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            body: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:  # not begun yet, or ended
+            return {}
         return body if body.get("pid") == self.program.process.pid else {}
 
     def source(self, name: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ ORDER = (
     "test_sound",
     "test_container",
     "test_agent",
+    "test_recorder",
 )
 PATIENCE_SECONDS = 900
 DISRUPTIVE_PATIENCE_SECONDS = 2400

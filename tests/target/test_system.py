@@ -46,7 +46,7 @@ def test_what_starts_at_boot_runs(facts: Facts) -> None:
     idle = [
         f"{name} is {unit['ActiveState']}"
         for name, unit in facts["units"].items()
-        if unit["UnitFileState"] == "enabled" and unit["ActiveState"] != "active"
+        if unit.get("UnitFileState") == "enabled" and unit["ActiveState"] != "active"
     ]
     must(not idle, "; ".join(idle), "systemctl start it, and see its journal.")
 

@@ -1,7 +1,8 @@
 """What is in the archive, for pages that show a part of it: SQLite in memory, made from the manifests.
 
 Nothing is kept on disk, so nothing can disagree with it or lock the recorder out; the manifests that have
-grown are read again, the others only looked at. One thread at a time.
+grown are read again, the others only looked at. One thread refreshes, newest days first, while others ask:
+they wait for one day to be written at most, never for manifests to be read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,11 +36,12 @@ CREATE TABLE file (
   channels INTEGER, bits INTEGER, open INTEGER, lost INTEGER, title TEXT
 );
 CREATE INDEX by_time ON file (at);
+CREATE INDEX by_open ON file (open) WHERE open;
 CREATE INDEX by_day ON file (source, day, at);
 CREATE UNIQUE INDEX by_name ON file (source, day, name);
 CREATE TABLE gap (
   source TEXT, day TEXT, reason TEXT, time TEXT, seconds REAL, samples INTEGER, estimated INTEGER,
-  detail TEXT, first INTEGER
+  detail TEXT, first INTEGER, file TEXT, offset INTEGER
 );
 CREATE INDEX gap_by_day ON gap (source, day);
 """
@@ -51,9 +54,21 @@ class Index:
         self._archive = archive
         self._clock = clock
         self._looked = self._looked_at_all = float("-inf")
+        self._ending = threading.Event()
+        self._lock = threading.Lock()  # of the base; never held while a file is read
         self._base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._base.row_factory = sqlite3.Row
         self._base.executescript(_SCHEMA)
+
+    @property
+    def fresh(self) -> bool:
+        """Looked at within the last two seconds."""
+        return self._clock() - self._looked < FRESH_SECONDS
+
+    @property
+    def whole(self) -> bool:
+        """All manifests have been read once; until then the oldest recordings are missing."""
+        return self._looked_at_all > float("-inf")
 
     def refresh(self) -> None:
         """Follow the disk, at most every two seconds. Raises OSError when the archive cannot be read."""
@@ -61,25 +76,26 @@ class Index:
         if now - self._looked < FRESH_SECONDS:
             return
         everything = now - self._looked_at_all >= ALL_SECONDS
-        known = {(row["source"], row["day"]): row["size"] for row in self._base.execute("SELECT * FROM day")}
-        seen = set()
-        self._base.execute("BEGIN")
-        try:
-            for source, day, size in self._manifests(everything=everything):
-                seen.add((source, day))
-                if known.get((source, day)) != size:
-                    self._read(source, day, size)
-            for source, day in known.keys() - seen if everything else ():
-                self._forget(source, day)
-        finally:
-            self._base.execute("COMMIT")
+        known = {(row["source"], row["day"]): row["size"] for row in self._rows("SELECT * FROM day")}
+        found = {(source, day): size for source, day, size in self._manifests(everything=everything)}
+        for source, day in sorted(found, key=lambda place: place[1], reverse=True):
+            if self._ending.is_set():
+                return
+            if known.get((source, day)) != found[source, day]:
+                self._read(source, day, found[source, day])
+        for source, day in known.keys() - found.keys() if everything else ():
+            self._write(source, day, None, [], [])
         self._looked = self._clock()
         if everything:
             self._looked_at_all = self._looked
 
+    def end(self) -> None:
+        """A refresh that goes on ends with the day that it reads."""
+        self._ending.set()
+
     def sources(self) -> list[dict[str, Any]]:
         """Each with its days, newest first."""
-        rows = self._base.execute(
+        rows = self._rows(
             "SELECT source, day, files, bytes, recording FROM day WHERE files ORDER BY source, day DESC"
         )
         found: dict[str, dict[str, Any]] = {}
@@ -98,18 +114,26 @@ class Index:
         if before is not None:
             where, values = f"{where} AND at < ?", [*values, before]
         query = f"SELECT {_FILE} FROM file WHERE {where} ORDER BY at DESC LIMIT ?"  # noqa: S608 (our own words)
-        return [dict(row) for row in self._base.execute(query, [*values, limit])]
+        return [dict(row) for row in self._rows(query, *values, limit)]
+
+    def open_files(self) -> list[dict[str, Any]]:
+        """Those that no line has closed: they grow, or a crash has left them."""
+        return [dict(row) for row in self._rows(f"SELECT {_FILE} FROM file WHERE open")]  # noqa: S608 (as above)
 
     def file(self, source: str, day: str, name: str) -> dict[str, Any] | None:
         query = f"SELECT {_FILE} FROM file WHERE source = ? AND day = ? AND name = ?"  # noqa: S608 (as above)
-        row = self._base.execute(query, (source, day, name)).fetchone()
-        return dict(row) if row else None
+        rows = self._rows(query, source, day, name)
+        return dict(rows[0]) if rows else None
 
-    def gaps(self, source: str, day: str, limit: int) -> list[dict[str, Any]]:
-        """Newest first."""
-        where, values = _where(source=source, day=day)
+    def gaps(self, source: str, day: str, limit: int, file: str = "") -> list[dict[str, Any]]:
+        """Newest first; with `file` only those in it."""
+        where, values = _where(source=source, day=day, file=file)
         query = f"SELECT * FROM gap WHERE {where} ORDER BY day DESC, first DESC LIMIT ?"  # noqa: S608 (as above)
-        return [dict(row) for row in self._base.execute(query, [*values, limit])]
+        return [dict(row) for row in self._rows(query, *values, limit)]
+
+    def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._base.execute(query, values).fetchall()
 
     def _manifests(self, *, everything: bool) -> Iterator[tuple[str, str, int]]:
         for source in os.scandir(self._archive):
@@ -126,32 +150,45 @@ class Index:
                     continue
 
     def _read(self, source: str, day: str, size: int) -> None:
-        self._forget(source, day)
         account = Account()
         read_day(self._archive / source / day / NAME, account)
         rows = (_row(source, day, segment) for segment in account.segments)
-        kept = [row for row in rows if row is not None]
-        self._base.executemany(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", kept
-        )
-        gaps = [
+        files = [row for row in rows if row is not None]
+        gaps: list[tuple[object, ...]] = [
             (
                 *(source, day, gap.get("reason"), gap.get("time"), gap.get("seconds"), gap["samples"]),
                 *(bool(gap.get("estimated")), gap.get("detail"), gap["first"]),
+                *(gap.get("file"), gap.get("offset")),
             )
             for gap in account.gaps
         ]
-        self._base.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", gaps)
-        self._base.execute(
-            "INSERT OR REPLACE INTO day"
-            " SELECT ?, ?, ?, count(*), coalesce(sum(bytes), 0), coalesce(max(open), 0)"
-            " FROM file WHERE source = ? AND day = ?",
-            (source, day, size, source, day),
-        )
+        self._write(source, day, size, files, gaps)
 
-    def _forget(self, source: str, day: str) -> None:
-        for table in ("day", "file", "gap"):
-            self._base.execute(f"DELETE FROM {table} WHERE source = ? AND day = ?", (source, day))  # noqa: S608
+    def _write(
+        self,
+        source: str,
+        day: str,
+        size: int | None,
+        files: list[tuple[object, ...]],
+        gaps: list[tuple[object, ...]],
+    ) -> None:
+        """All of a day, in place of what was known of it. `size` None: it is gone."""
+        with self._lock:
+            self._base.execute("BEGIN")
+            for table in ("day", "file", "gap"):
+                self._base.execute(f"DELETE FROM {table} WHERE source = ? AND day = ?", (source, day))  # noqa: S608
+            self._base.executemany(
+                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", files
+            )
+            self._base.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", gaps)
+            if size is not None:
+                self._base.execute(
+                    "INSERT INTO day"
+                    " SELECT ?, ?, ?, count(*), coalesce(sum(bytes), 0), coalesce(max(open), 0)"
+                    " FROM file WHERE source = ? AND day = ?",
+                    (source, day, size, source, day),
+                )
+            self._base.execute("COMMIT")
 
 
 def _row(source: str, day: str, segment: Segment) -> tuple[object, ...] | None:

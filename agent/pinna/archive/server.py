@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import json
 import math
-import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from pinna.archive.access import guard, is_loopback
-from pinna.archive.index import PAGE, Index
+from pinna.archive.drawing import Drawing
+from pinna.archive.index import PAGE
+from pinna.archive.library import Library, number, reply
+from pinna.archive.playing import Playing
 from pinna.errors import ConfigError, PortInUseError, StorageError
 from pinna.page import add_page
-from pinna.recorder import formats
-from pinna.recorder.formats import Form
 
-_TYPES: Final = {
-    **{".wav": "audio/wav", ".flac": "audio/flac", ".opus": "audio/ogg", ".ogg": "audio/ogg"},
-    **{".oga": "audio/ogg", ".mp3": "audio/mpeg", ".aac": "audio/aac"},
-}
 MOST_FILES: Final = 1000
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-log = structlog.get_logger(__name__)
+IDLE_SECONDS: Final = 30.0
+"""A connection without a whole request for so long is closed, also one that never made any."""
 
 
 class Archive:
@@ -45,18 +37,16 @@ class Archive:
             )
         if not directory.is_dir():
             raise StorageError(f"there is no archive in {directory}", hint="Give the recorder's `directory`")
-        self._directory = directory.resolve()
-        self._status_file = status_file
         self._host, self._port, self._token = host, port, token
-        self._index = Index(self._directory)
-        self._turn = asyncio.Lock()
+        self._library = Library(directory, status_file)
         self._runner: web.AppRunner | None = None
-        self._first: asyncio.Task[Any] | None = None
         self.address = ""
 
     async def __aenter__(self) -> Archive:
         """Raises PortInUseError."""
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
@@ -68,17 +58,15 @@ class Archive:
                 hint="Give --port another number" if taken else "Give --host and --port others",
             ) from error
         host, port = self._runner.addresses[0][:2]
-        self._first = asyncio.create_task(
-            self._ask(lambda index: None)
-        )  # large archives take a while to read
+        with contextlib.suppress(web.HTTPException):  # whoever asks is told
+            await self._library.ask(lambda index: None)  # begins to read, which may take a while
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._first is not None:
-            await asyncio.gather(self._first, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
+        await self._library.close()
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[guard(self._token)])
@@ -91,133 +79,51 @@ class Archive:
             ("/api/storage", self._storage),
         ):
             app.router.add_get(path, answer)
-        app.router.add_get("/stream/{source}/{day}/{name}", self._play)
-        app.router.add_get("/download/{source}/{day}/{name}", self._download)
+        Drawing(self._library).add_to(app)
+        Playing(self._library).add_to(app)
         app.on_response_prepare.append(_harden)
         return app
 
-    async def _ask(self, question: Callable[[Index], Any]) -> Any:
-        """The index, in a thread: the first time it reads every manifest."""
-
-        def answer() -> Any:
-            self._index.refresh()
-            return question(self._index)
-
-        async with self._turn:
-            try:
-                return await asyncio.to_thread(answer)
-            except OSError as error:
-                raise web.HTTPServiceUnavailable(
-                    text=f"the archive cannot be read: {error.strerror}"
-                ) from error
-
     async def _sources(self, _request: web.Request) -> web.Response:
-        return _json({"sources": await self._ask(lambda index: index.sources())})
+        """`reading`: a large archive has not been read to its end yet, since this server began."""
+        sources, live = await self._library.ask(lambda index: (index.sources(), self._library.live(index)))
+        for source in sources:
+            source["recording"] = source["name"] in live
+        return reply({"sources": sources, "reading": not self._library.whole})
 
     async def _files(self, request: web.Request) -> web.Response:
         source, day = request.query.get("source", ""), request.query.get("day", "")
-        limit = int(_number(request, "limit", PAGE, 1, MOST_FILES))
-        before = _number(request, "before", math.inf, 0, math.inf)
+        limit = int(number(request, "limit", PAGE, 1, MOST_FILES))
+        before = number(request, "before", math.inf, 0, math.inf)
         older = None if before == math.inf else before
-
-        def described(index: Index) -> list[dict[str, Any]]:
-            found = index.files(source, day, older, limit)
-            for file in found:
-                self._describe(file)
-            return found
-
-        files = await self._ask(described)
-        return _json({"files": files, "next": files[-1]["at"] if len(files) == limit else None})
-
-    def _describe(self, file: dict[str, Any]) -> None:
-        """Blocks. Of a file that is still being written, what it holds now."""
-        path = self._directory / file["source"] / file["day"] / file["name"]
-        file["recording"] = bool(file.pop("open"))
-        if file["recording"]:
-            try:
-                file["bytes"] = path.stat().st_size
-                form = Form(file["format"], file["rate"], file["channels"], file["bits"])
-                if file["format"] in ("wav", "flac", "opus"):
-                    file["samples"] = formats.content(path, form).samples
-                else:
-                    file["samples"] = None  # only its end will tell
-            except OSError:
-                file["samples"] = None
-        known = file["samples"] is not None
-        file["duration"] = round(file["samples"] / file["rate"], 3) if known else None
-        file["path"] = f"{file['source']}/{file['day']}/{file['name']}"
+        describe = self._library.describe
+        files = await self._library.ask(
+            lambda index: [describe(row) for row in index.files(source, day, older, limit)]
+        )
+        return reply({"files": files, "next": files[-1]["at"] if len(files) == limit else None})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         source, day = request.query.get("source", ""), request.query.get("day", "")
-        limit = int(_number(request, "limit", PAGE, 1, MOST_FILES))
-        return _json({"gaps": await self._ask(lambda index: index.gaps(source, day, limit))})
+        limit = int(number(request, "limit", PAGE, 1, MOST_FILES))
+        return reply({"gaps": await self._library.ask(lambda index: index.gaps(source, day, limit))})
 
     async def _status(self, _request: web.Request) -> web.Response:
-        """What the recorder says of itself; not running when it says nothing."""
-        try:
-            body = json.loads(await asyncio.to_thread(self._status_file.read_text))
-        except (OSError, ValueError):
-            return _json({"running": False})
-        return _json({"running": True, **body})
+        status = await asyncio.to_thread(self._library.status)
+        return reply({"running": bool(status), **status})
 
     async def _storage(self, _request: web.Request) -> web.Response:
-        disk = os.statvfs(self._directory)
-        sources = await self._ask(lambda index: index.sources())
-        return _json(
+        sources = await self._library.ask(lambda index: index.sources())
+        total, free = await asyncio.to_thread(self._library.disk)
+        return reply(
             {
-                "total_bytes": disk.f_blocks * disk.f_frsize,
-                "free_bytes": disk.f_bavail * disk.f_frsize,
+                "total_bytes": total,
+                "free_bytes": free,
                 "archive_bytes": sum(source["bytes"] for source in sources),
                 "sources": {source["name"]: source["bytes"] for source in sources},
             }
         )
 
-    async def _play(self, request: web.Request) -> web.StreamResponse:
-        return await self._file(request, "inline")
-
-    async def _download(self, request: web.Request) -> web.StreamResponse:
-        return await self._file(request, "attachment")
-
-    async def _file(self, request: web.Request, disposition: str) -> web.StreamResponse:
-        """Only what the manifests name is served, so nothing in a request ever becomes a path."""
-        wanted = (request.match_info["source"], request.match_info["day"], request.match_info["name"])
-        found = await self._ask(lambda index: index.file(*wanted))
-        path = self._directory.joinpath(*wanted) if found else None
-        if path is None or not await asyncio.to_thread(_is_plain_file, path, self._directory):
-            raise web.HTTPNotFound(text="there is no such recording")
-        return web.FileResponse(
-            path,
-            headers={
-                hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
-                hdrs.CONTENT_DISPOSITION: f'{disposition}; filename="{path.name}"',
-                hdrs.CACHE_CONTROL: "no-cache",
-            },
-        )
-
-
-def _is_plain_file(path: Path, directory: Path) -> bool:
-    """No symbolic link on the way."""
-    try:
-        return path.is_file() and path.resolve(strict=True) == path and directory in path.parents
-    except OSError:
-        return False
-
 
 async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
-
-
-def _json(body: dict[str, Any]) -> web.Response:
-    return web.json_response(body, headers={hdrs.CACHE_CONTROL: "no-store"})
-
-
-def _number(request: web.Request, name: str, default: float, low: float, high: float) -> float:
-    text = request.query.get(name)
-    try:
-        number = default if text is None else float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise web.HTTPBadRequest(text=f"{name} is no number from {low} to {high}")
-    return number

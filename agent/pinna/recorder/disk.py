@@ -14,6 +14,11 @@ def free_name(folder: Path, name: str, suffix: str) -> Path:
     return path
 
 
+def peaks_of(path: Path) -> Path:
+    """Where the waveform of a file is kept (see `peaks`)."""
+    return path.with_name(f"{path.name}.peaks")
+
+
 def sync_folder(folder: Path) -> None:
     """A new name survives a power cut once its folder is on the disk. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,7 @@
-"""Checksums of finished files, written to the manifest by a thread that gives way to everything else."""
+"""What finished files still need: a checksum in the manifest, and of streams the waveform.
+
+A thread makes them that gives way to everything else.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ class Hasher:
     """What is not done when it is stopped is done after the next start (`recover` finds it)."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Path, Manifest] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Path, Manifest | None] | None] = queue.SimpleQueue()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="hasher", daemon=True)
 
     def start(self) -> None:
@@ -30,8 +34,13 @@ class Hasher:
     def add(self, path: Path, manifest: Manifest) -> None:
         self._jobs.put((path, manifest))
 
+    def draw(self, path: Path) -> None:
+        """The waveform alone."""
+        self._jobs.put((path, None))
+
     def stop(self, deadline: float) -> None:
-        """Wait for what is left, until `deadline` (monotonic)."""
+        """Wait for what is left to hash, until `deadline` (monotonic)."""
+        self._ending.set()
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -41,9 +50,23 @@ class Hasher:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread (sched(7))
         while (job := self._jobs.get()) is not None:
             path, manifest = job
-            try:
-                if path.exists():
-                    line = {"kind": "sha256", "file": path.name, "sha256": sha256(path)}
-                    manifest.append(line)
-            except OSError as error:
-                log.warning("recorder.not_hashed", file=str(path), cause=error.strerror)
+            if not self._ending.is_set():
+                self._draw(path)
+            if manifest is not None:
+                self._hash(path, manifest)
+
+    def _draw(self, path: Path) -> None:
+        from pinna.recorder import peaks  # noqa: PLC0415  (NumPy, which who records streams alone needs only here)
+
+        try:
+            if path.exists():
+                peaks.complete(path, self._ending.is_set)
+        except OSError as error:
+            log.warning("recorder.not_drawn", file=str(path), cause=error.strerror)
+
+    def _hash(self, path: Path, manifest: Manifest) -> None:
+        try:
+            if path.exists():
+                manifest.append({"kind": "sha256", "file": path.name, "sha256": sha256(path)})
+        except OSError as error:
+            log.warning("recorder.not_hashed", file=str(path), cause=error.strerror)

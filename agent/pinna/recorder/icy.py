@@ -53,6 +53,11 @@ class Answer:
         parts = _checked(url)
         try:
             self._socket, self._response = _get(parts)
+        except ssl.SSLCertVerificationError as error:
+            raise StreamError(
+                f"{shown(url)} is not who it says it is: {error.verify_message}",
+                hint="Is the clock right? Trust its authority (update-ca-certificates), or use http://",
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise StreamError(
                 f"{shown(url)} does not answer: {_why(error)}", hint="Is the address right?"

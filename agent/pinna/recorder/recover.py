@@ -9,6 +9,7 @@ import structlog
 
 from pinna.recorder import formats
 from pinna.recorder.clock import iso
+from pinna.recorder.disk import peaks_of
 from pinna.recorder.formats import Form
 from pinna.recorder.manifest import Account, Manifest, Segment, days, drop_void_gaps, read_account
 
@@ -17,10 +18,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """`unhashed`: finished files whose checksum is still to be written down."""
+    """Finished files whose checksum is still to be written down, or whose waveform to be drawn."""
 
     account: Account
     unhashed: tuple[Segment, ...]
+    undrawn: tuple[Segment, ...]
 
 
 def recover(source_folder: Path) -> Recovered:
@@ -34,9 +36,16 @@ def recover(source_folder: Path) -> Recovered:
         if segment.closed is None:
             _close(account, segment)
         if segment.deleted:
+            peaks_of(segment.path).unlink(missing_ok=True)
             segment.path.unlink(missing_ok=True)  # a crash came between the line and the deed
     unhashed = [s for s in account.segments if not s.sha256 and not s.deleted and s.path.exists()]
-    return Recovered(account, tuple(unhashed))
+    undrawn = [s for s in account.segments[-1:] if s.sha256 and not s.deleted and _is_undrawn(s.path)]
+    return Recovered(account, tuple(unhashed), tuple(undrawn))
+
+
+def _is_undrawn(path: Path) -> bool:
+    """The last file of a stream that was stopped: hashed, but there was no time to decode it."""
+    return path.exists() and not peaks_of(path).exists()
 
 
 def _close(account: Account, segment: Segment) -> None:
@@ -47,6 +56,7 @@ def _close(account: Account, segment: Segment) -> None:
         if samples:
             size = segment.path.stat().st_size
         else:
+            peaks_of(segment.path).unlink(missing_ok=True)
             segment.path.unlink()  # not one whole sample, so nothing is deleted that could be heard
     drop_void_gaps(account, segment, samples)
     wall = float(segment.opened["wall"]) + (segment.end - segment.first + samples) / form.rate

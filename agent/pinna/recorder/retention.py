@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from pinna.recorder.clock import iso
-from pinna.recorder.disk import free_bytes
+from pinna.recorder.disk import free_bytes, peaks_of
 from pinna.recorder.manifest import Segment, read_account
 from pinna.recorder.settings import Settings, Source
 from pinna.recorder.track import Track
@@ -104,5 +104,6 @@ def _delete(one: _Candidate, why: str, now: float) -> None:
     """The manifest first: a file that a crash leaves behind is better than a loss without a line."""
     path = one.segment.path
     one.segment.manifest.append({"kind": "deleted", "file": path.name, "reason": why, "time": iso(now)})
+    peaks_of(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     log.info("recorder.file_deleted", file=str(path), reason=why)

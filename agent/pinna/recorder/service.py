@@ -63,6 +63,8 @@ class Recording:
         recovered = recover(folder)
         for segment in recovered.unhashed:
             hasher.add(segment.path, segment.manifest)
+        for segment in recovered.undrawn:
+            hasher.draw(segment.path)
         plan = Plan(source.name, folder, form, source.split_minutes, source.zone)
         self.track = Track(plan, Clock(), hasher.add)
         self.track.resume(recovered.account)

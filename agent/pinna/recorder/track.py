@@ -252,6 +252,10 @@ class Track:
         manifest.append(line)  # before the file: there is never one without a line
         try:
             file = formats.create(path, form, self._head)
+            if form.bits:  # samples; streams are not decoded here
+                from pinna.recorder.peaks import DrawnFile  # noqa: PLC0415  (NumPy)
+
+                file = DrawnFile(file, path, form)
             sync_folder(folder)
         except OSError:
             self._note(manifest, {"kind": "close", "file": path.name, "samples": 0, "bytes": 0})

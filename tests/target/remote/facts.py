@@ -20,7 +20,11 @@ from typing import Any
 from tests.target.remote.common import configuration, health, read, run, sound_card, start
 
 AGENT = "pinna-agent.service"
-UNITS = (AGENT, "systemd-timesyncd.service", "docker.socket", "docker.service", "pinna-firewall.service")
+RECORDER, ARCHIVE = "pinna-recorder.service", "pinna-archive.service"
+UNITS = (
+    *(AGENT, "systemd-timesyncd.service", "docker.socket", "docker.service", "pinna-firewall.service"),
+    *(RECORDER, ARCHIVE),
+)
 PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result"
 COMMANDS = {
     "units": ("systemctl", "show", "--property", PROPERTIES, *UNITS),
@@ -59,6 +63,7 @@ FILES = (
     "/etc/pinna/pinna.toml",
     "/etc/pinna/hub_token",
     "/etc/systemd/system/pinna-agent.service",
+    "/etc/pinna/recorder.toml",
     "/opt/pinna",
     "/opt/pinna/releases",
     "/opt/pinna/current",
@@ -156,6 +161,15 @@ def process_owner(pid: str) -> str:
         return ""
 
 
+def recorder() -> dict[str, Any]:
+    """What the recorder says of itself; empty when it does not run."""
+    try:
+        status: dict[str, Any] = json.loads(read(Path("/run/pinna-recorder/status.json")))
+    except ValueError:
+        return {}
+    return status
+
+
 def mixer(contents: str) -> dict[str, str]:
     """What the mixer says of each control of the microphone's card that records, by name."""
     controls: dict[str, str] = {}
@@ -180,6 +194,7 @@ def of_running_system(settings: dict[str, Any]) -> dict[str, Any]:
         "nodes": {str(path): file(str(path)) for path in sorted(Path("/dev/snd").glob("*C*"))},
         "modules": [line.split()[0] for line in read(Path("/proc/modules")).splitlines()],
         "agent": health(settings),
+        "recorder": recorder(),
     }
     said = {name: answer() for name, answer in started.items()}
     shown = units(said["units"]["out"])
@@ -187,6 +202,7 @@ def of_running_system(settings: dict[str, Any]) -> dict[str, Any]:
         **facts,
         "units": shown,
         "agent_runs_as": process_owner(shown.get(AGENT, {}).get("MainPID", "0")),
+        "recorder_runs_as": process_owner(shown.get(RECORDER, {}).get("MainPID", "0")),
         "agent_log": said["log"]["out"].strip(),
         "arecord": said["arecord"],
         "pcms": said["pcms"],

@@ -1,31 +1,16 @@
-// The archive's page: choose a source and a day, play, download, and see what is missing and why.
+// The archive's page: choose a source and a day, play, cut, download, and see what is missing and why.
 
-const $ = (id) => document.getElementById(id);
+import { $, about, ask, length, moment, size } from "./common.js";
+import { redraw, showDays } from "./days.js";
+import { current, open, update } from "./wave.js";
+
 const REFRESH_MS = 5000;
+const DAYS_MS = 60000;
 let next = null;
 let shown = 0;
 let known = "";
-
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (!answer.ok) throw new Error(await answer.text());
-  return answer.json();
-}
-
-const size = (bytes) =>
-  bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
-
-function length(seconds) {
-  if (seconds === null) return "";
-  const whole = Math.floor(seconds);
-  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  return parts.map((part) => String(part).padStart(2, "0")).join(":");
-}
-
-function about(seconds) {
-  if (seconds >= 90) return `${length(seconds)}`;
-  return seconds >= 1 ? `${seconds.toFixed(1)} s` : `${Math.max(1, Math.round(seconds * 1000))} ms`;
-}
+let sources = [];
+let daysShown = 0;
 
 function query(extra = {}) {
   const words = new URLSearchParams({ source: $("source").value, day: $("day").value, ...extra });
@@ -38,34 +23,71 @@ function choose(select, names, all) {
   select.value = names.includes(before) ? before : "";
 }
 
-async function sources() {
-  const { sources } = await ask("api/sources");
-  choose($("source"), sources.map((source) => source.name), "All sources");
-  const wanted = sources.filter((source) => !$("source").value || source.name === $("source").value);
-  const days = [...new Set(wanted.flatMap((source) => source.days.map((day) => day.day)))].sort().reverse();
-  choose($("day"), days, "All days");
-  const live = sources.filter((source) => source.recording).length;
-  $("summary").textContent = live ? `${live} recording` : "Nothing is being recorded";
+const chosen = () => sources.filter((source) => !$("source").value || source.name === $("source").value);
+
+function days() {
+  return [...new Set(chosen().flatMap((source) => source.days.map((day) => day.day)))].sort().reverse();
 }
 
-async function storage() {
+async function showSources() {
+  const found = await ask("api/sources");
+  sources = found.sources;
+  choose($("source"), sources.map((source) => source.name), "All sources");
+  choose($("day"), days(), "All days");
+  const live = sources.filter((source) => source.recording).length;
+  const still = found.reading ? ", still reading the archive" : "";
+  $("summary").textContent = (live ? `${live} recording` : "Nothing is being recorded") + still;
+}
+
+async function showStorage() {
   const room = await ask("api/storage");
   $("bar").value = 1 - room.free_bytes / room.total_bytes;
   $("room").textContent = `${size(room.archive_bytes)} recorded, ${size(room.free_bytes)} free`;
 }
 
+async function showLines(anew) {
+  if (!anew && Date.now() - daysShown < DAYS_MS) return;
+  daysShown = Date.now();
+  const names = chosen().map((source) => source.name);
+  await showDays(names, $("day").value || days()[0], async (source, day, at) => {
+    const words = new URLSearchParams({ source, day, before: at, limit: 1 });
+    const [file] = (await ask(`api/files?${words}`)).files;
+    if (file) await start(file, Math.min(at - file.at, file.duration ?? 0));
+  });
+}
+
+async function start(file, at) {
+  const opened = open(file, at);
+  mark();
+  await opened;
+}
+
+function mark() {
+  for (const item of document.querySelectorAll(".file")) {
+    if (item.dataset.key === current()) item.setAttribute("aria-current", "true");
+    else item.removeAttribute("aria-current");
+  }
+}
+
 function row(file) {
   const item = $("file").content.cloneNode(true).firstElementChild;
-  const when = file.name.match(/_(\d{4}-\d{2}-\d{2})T(\d{2})-(\d{2})-(\d{2})/);
   const button = item.querySelector(".play");
-  button.textContent = when ? `${when[1]} ${when[2]}:${when[3]}:${when[4]}` : file.name;
+  button.textContent = moment(file);
   button.setAttribute("aria-label", `Play ${file.source} ${button.textContent}`);
-  button.addEventListener("click", () => play(file, item, button.textContent));
+  button.addEventListener("click", () => start(item.file, 0));
+  item.querySelector(".get").href = `download/${file.path}`;
+  item.dataset.key = file.path;
+  return { at: file.at, item: fill(item, file) };
+}
+
+/** What changes while a file grows. */
+function fill(item, file) {
+  item.file = file;
   const facts = [file.source, length(file.duration), size(file.bytes), file.title].filter(Boolean);
   item.querySelector(".facts").textContent = facts.join(" · ");
   item.querySelector(".rec").hidden = !file.recording;
-  item.querySelector(".get").href = `download/${file.path}`;
-  return { at: file.at, item };
+  item.querySelector(".cut-off").hidden = !file.unfinished;
+  return item;
 }
 
 function gapRow(gap) {
@@ -73,16 +95,8 @@ function gapRow(gap) {
   const when = (gap.time ?? "").slice(0, 19).replace("T", " ");
   item.querySelector(".what").textContent = `${gap.estimated ? "about " : ""}${about(gap.seconds ?? 0)} missing`;
   item.querySelector(".why").textContent = `${gap.source} · ${when} UTC · ${gap.reason}: ${gap.detail ?? ""}`;
+  item.dataset.key = JSON.stringify(gap);
   return { at: Date.parse(gap.time) / 1000 || 0, item };
-}
-
-function play(file, item, when) {
-  for (const other of document.querySelectorAll(".file")) other.removeAttribute("aria-current");
-  item.setAttribute("aria-current", "true");
-  $("player").hidden = false;
-  $("playing").textContent = `${file.source}, ${when}`;
-  $("audio").src = `stream/${file.path}`;
-  $("audio").play().catch((error) => ($("playing").textContent = `${file.source}, ${when}: ${error.message}`));
 }
 
 async function list(older) {
@@ -90,6 +104,7 @@ async function list(older) {
     ask(`api/files?${query(older ? { before: next } : {})}`),
     ask(`api/gaps?${query()}`),
   ]);
+  for (const file of older ? [] : files) await update(file);
   const fresh = JSON.stringify([files, gaps]);
   if (!older && (fresh === known || shown > files.length)) return; // nothing new, or somebody reads further down
   known = older ? known : fresh;
@@ -99,18 +114,27 @@ async function list(older) {
   rows.sort((a, b) => b.at - a.at);
   const items = rows.map((one) => one.item);
   if (older) $("list").append(...items);
-  else $("list").replaceChildren(...items);
+  else replace(items);
+  mark();
   shown = older ? shown + files.length : files.length;
   next = further;
   $("more").hidden = next === null;
   $("none").hidden = shown > 0;
 }
 
+/** Where only figures have changed the rows stay, and with them the focus of whoever goes by keys. */
+function replace(items) {
+  const there = [...$("list").children];
+  const same = there.length === items.length && there.every((item, k) => item.dataset.key === items[k].dataset.key);
+  if (!same) $("list").replaceChildren(...items);
+  else items.forEach((item, k) => item.file && fill(there[k], item.file));
+}
+
 async function all(anew) {
   try {
     if (anew) [known, shown] = ["", 0];
-    await sources();
-    await Promise.all([storage(), list(false)]);
+    await showSources();
+    await Promise.all([showStorage(), list(false), showLines(anew)]);
     $("lost").hidden = true;
   } catch (error) {
     $("lost").textContent = `The archive does not answer (${error.message}). Trying again.`;
@@ -122,5 +146,7 @@ $("source").addEventListener("change", () => all(true));
 $("day").addEventListener("change", () => all(true));
 $("more").addEventListener("click", () => list(true));
 $("choice").addEventListener("submit", (event) => event.preventDefault());
+window.addEventListener("resize", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 await all(true);
 setInterval(() => document.hidden || all(false), REFRESH_MS);

@@ -7,7 +7,7 @@ from pathlib import Path
 from pinna.recorder.formats import flac, mpeg, ogg, raw, wav
 from pinna.recorder.formats.form import Content, Form, SegmentFile
 
-__all__ = ["Content", "Form", "SegmentFile", "check", "content", "create", "mend"]
+__all__ = ["Content", "Form", "SegmentFile", "check", "content", "create", "head", "mend"]
 
 _STREAMS = frozenset({"mp3", "aac", "ogg-opus", "ogg-vorbis", "ogg-flac"})
 
@@ -18,7 +18,7 @@ def create(path: Path, form: Form, head: bytes = b"") -> SegmentFile:
         return raw.RawFile(path, head)
     if form.format == "wav":
         return wav.WavFile(path, form)
-    from pinna.recorder.formats.sndfile import SndFile  # noqa: PLC0415  (NumPy, which WAV does without)
+    from pinna.recorder.formats.sndfile import SndFile  # noqa: PLC0415  (libsndfile, which WAV does without)
 
     return SndFile(path, form)
 
@@ -39,6 +39,13 @@ def content(path: Path, form: Form) -> Content:
         streamed = form.format.startswith("ogg-")
         return ogg.stream_content(path, form.granule) if streamed else mpeg.content(path)
     return flac.content(path) if form.format == "flac" else ogg.content(path, form.rate)
+
+
+def head(path: Path, form: Form, samples: int) -> bytes:
+    """The first bytes that a growing file would have if it ended after so many; empty: those it has."""
+    if form.format == "wav":
+        return wav.header(form, samples)
+    return flac.head(path, samples) if form.format == "flac" else b""
 
 
 def mend(path: Path, form: Form) -> Content:

@@ -71,15 +71,22 @@ def _ends(tail: bytes, place: int) -> Iterator[int]:
 
 def mend(path: Path, found: Content) -> None:
     """End the file with its last whole frame, and write the number of samples into its header."""
+    begin = head(path, found.samples)
     with path.open("r+b") as file:
         file.truncate(found.end)
-        file.seek(_STREAMINFO_TOTAL)
-        field = file.read(5)
-        total = (field[0] & 0xF0).to_bytes(1, "big") + bytes(4)
-        file.seek(_STREAMINFO_TOTAL)
-        file.write((int.from_bytes(total, "big") | found.samples).to_bytes(5, "big"))
+        file.write(begin)
         file.flush()
         os.fsync(file.fileno())
+
+
+def head(path: Path, samples: int) -> bytes:
+    """The file's first bytes with so many samples written in; frame sizes and MD5 zero, that is, unknown."""
+    with path.open("rb") as file:
+        begin = file.read(_STREAMINFO_TOTAL + 5)
+    other = int.from_bytes(begin[_STREAMINFO_TOTAL:], "big") >> 36 << 36
+    return (
+        begin[:12] + bytes(6) + begin[18:_STREAMINFO_TOTAL] + (other | samples).to_bytes(5, "big") + bytes(16)
+    )
 
 
 def _skip_metadata(fd: int) -> int | None:

@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 from pinna import __version__
+from pinna.cli import recording
+from pinna.cli.verbs import Verb, add_verb, json_flag
 from pinna.config import (
     DEFAULT_PATH,
     HTTP_TOKEN,
@@ -30,10 +30,6 @@ from pinna.config import (
 from pinna.doctor import options as doctor_options
 from pinna.errors import EXIT_CODES, PinnaError, ProofError, UsageError
 from pinna.lean import import_less
-
-ARCHIVE_TOKEN: Final = "PINNA_ARCHIVE_TOKEN"  # noqa: S105  (the name of a variable)
-RECORDER: Final = "/etc/pinna/recorder.toml"
-Verb = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = """\
 Pinna streams a microphone, its echo removed, to a hub, and plays what the hub says.
@@ -74,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pinna {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    run = _verb(verbs, "run", _run, "stream the microphone to the hub until stopped")
+    run = add_verb(verbs, "run", _run, "stream the microphone to the hub until stopped")
     _configuration(run, flags=True)
     run.add_argument(
         "--service",
@@ -83,28 +79,30 @@ def _parser() -> argparse.ArgumentParser:
         "for systemd; /health tells what is wrong",
     )
 
-    devices = _verb(
+    devices = add_verb(
         verbs, "devices", _devices, "list what PortAudio can open, and what `audio.input` may name"
     )
-    _json_flag(devices)
+    json_flag(devices)
 
-    doctor = _verb(
+    doctor = add_verb(
         verbs, "doctor", _doctor, "find what is wrong with the sound, from USB to the hub, and tell the cure"
     )
     doctor_options.arguments(doctor)
     doctor.formatter_class = argparse.RawDescriptionHelpFormatter
     doctor.epilog = doctor_options.EPILOG
-    _json_flag(doctor)
+    json_flag(doctor)
 
     _config_verbs(verbs)
 
-    top = _verb(verbs, "top", _top, "a live view of a running agent")
+    top = add_verb(verbs, "top", _top, "a live view of a running agent")
     _configuration(top, flags=False)
     top.add_argument("--url", help="the agent's address (default: from the configuration)")
     top.add_argument("--once", action="store_true", help="print the figures once and end")
-    _json_flag(top)
+    json_flag(top)
 
-    session = _verb(verbs, "session", _session, "tell or change whether a running agent's microphone is open")
+    session = add_verb(
+        verbs, "session", _session, "tell or change whether a running agent's microphone is open"
+    )
     session.add_argument(
         "action",
         nargs="?",
@@ -113,16 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     _configuration(session, flags=False)
     session.add_argument("--url", help="the agent's address (default: from the configuration)")
-    _json_flag(session)
+    json_flag(session)
 
-    sessions = _verb(
+    sessions = add_verb(
         verbs, "sessions", _sessions, "the log of sessions: begin, length, who began and ended it"
     )
     _configuration(sessions, flags=False)
     sessions.add_argument("--last", type=int, default=20, metavar="N", help="how many (default 20)")
-    _json_flag(sessions)
+    json_flag(sessions)
 
-    hub = _verb(verbs, "hub", _hub, "a small hub, for trying things and for tests")
+    hub = add_verb(verbs, "hub", _hub, "a small hub, for trying things and for tests")
     hub.add_argument(
         "mode",
         nargs="?",
@@ -149,71 +147,27 @@ def _parser() -> argparse.ArgumentParser:
         help="also answer calls over a WebSocket (`hub.dialect = websocket`), and say back what is said",
     )
     hub.add_argument("--delay-ms", type=int, default=0, help="echo: how much later")
-    _json_flag(hub)
+    json_flag(hub)
 
-    _recording_verbs(verbs)
-    demo = _verb(
+    recording.add(verbs)
+    demo = add_verb(
         verbs, "demo", _demo, "the whole chain on this machine, without a sound card, and what it proved"
     )
     demo.add_argument("--voice", action="store_true", help="instead: a session that a spoken wake word opens")
     demo.add_argument("--seconds", type=float, default=20.0, help="for how long to stream (default 20)")
-    _json_flag(demo)
+    json_flag(demo)
     return parser
 
 
 def _config_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    config = _verb(verbs, "config", None, "check, show or write the configuration")
+    config = add_verb(verbs, "config", None, "check, show or write the configuration")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
-    check = _verb(actions, "check", _config_check, "say whether a configuration would be accepted")
+    check = add_verb(actions, "check", _config_check, "say whether a configuration would be accepted")
     check.add_argument("file", nargs="?", type=Path, help=f"the file (default: {DEFAULT_PATH})")
-    show = _verb(actions, "show", _config_show, "every setting in force, and where it comes from")
+    show = add_verb(actions, "show", _config_show, "every setting in force, and where it comes from")
     _configuration(show, flags=True)
-    _json_flag(show)
-    _verb(actions, "example", _config_example, "print a configuration file with every setting explained")
-
-
-def _recording_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    record = _verb(
-        verbs, "record", _record, "record sound cards and radio streams, with an account of every sample"
-    )
-    record.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"TOML, or an ISR .ini (default: {RECORDER})"
-    )
-    record.add_argument("--list-devices", action="store_true", help="list what `device` may name, and end")
-    record.add_argument("--check", action="store_true", help="say whether the configuration is fine, and end")
-    _json_flag(record)
-
-    archive = _verb(verbs, "archive", None, "what `pinna record` has recorded")
-    proofs = archive.add_subparsers(title="actions", metavar="ACTION", required=True)
-    verify = _verb(
-        proofs, "verify", _archive_verify, "prove an archive against its manifests; list every gap"
-    )
-    verify.add_argument("directory", type=Path, help="the archive's folder")
-    verify.add_argument("--source", help="only this one")
-    verify.add_argument("--quick", action="store_true", help="lengths and the account only: hash no file")
-    _json_flag(verify)
-
-    serve = _verb(proofs, "serve", _archive_serve, "the archive in a browser: play, download, see gaps")
-    serve.add_argument("directory", type=Path, help="the archive's folder")
-    serve.add_argument("--host", default="127.0.0.1", help="others than loopback need --token-file")
-    serve.add_argument("--port", type=int, default=8082, help="port to listen on (default 8082; 0: any)")
-    serve.add_argument("--token-file", default="", metavar="FILE", help="a password that everyone must show")
-    serve.add_argument(
-        "--status-file", type=Path, default=Path("/run/pinna-recorder/status.json"), help="the recorder's"
-    )
-
-
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, verb: Verb | None, summary: str
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-    if verb is not None:
-        parser.set_defaults(verb=verb)
-    return parser
-
-
-def _json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    json_flag(show)
+    add_verb(actions, "example", _config_example, "print a configuration file with every setting explained")
 
 
 def _configuration(parser: argparse.ArgumentParser, *, flags: bool) -> None:
@@ -402,65 +356,6 @@ def _hub(options: argparse.Namespace) -> int:
                     print("and calls, with any token in PINNA_HUB_TOKEN unless the hub has one, with:")
                     flags = f"--hub-dialect websocket --hub-url {hub.address}/v1/connect"
                     print(f"  pinna run {flags} --session-mode wakeword", flush=True)
-            await stop.wait()
-
-    asyncio.run(run())
-    return 0
-
-
-def _record(options: argparse.Namespace) -> int:
-    from pinna import logs  # noqa: PLC0415  (what only the recorder needs is loaded when it runs)
-    from pinna.recorder import settings  # noqa: PLC0415
-    from pinna.recorder.capture import list_pcms  # noqa: PLC0415
-    from pinna.recorder.service import Recorder  # noqa: PLC0415
-
-    if options.list_devices:
-        pcms = list_pcms()
-        if options.json:
-            print(json.dumps([{"name": pcm.name, "description": pcm.description} for pcm in pcms], indent=1))
-        else:
-            print("\n".join(f"{pcm.name}\n    {pcm.description}" for pcm in pcms) or "ALSA knows no device.")
-        return 0
-    loaded = settings.load(options.config)
-    if options.check:
-        print("\n".join([*loaded.notes, f"{options.config or RECORDER}: fine"]))
-        return 0
-    logs.configure(LogConfig(level=loaded.log_level))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with Recorder(loaded) as recorder:
-        recorder.run(stop)
-    return 0
-
-
-def _archive_verify(options: argparse.Namespace) -> int:
-    from pinna.recorder import proof  # noqa: PLC0415  (used here alone)
-
-    def progress(line: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
-    reports = proof.verify_all(options.directory, options.source, hashes=not options.quick, progress=progress)
-    progress("")
-    print(proof.as_json(reports) if options.json else proof.as_text(reports))
-    return ProofError.exit_code if any(report.wrong for report in reports) else 0
-
-
-def _archive_serve(options: argparse.Namespace) -> int:
-    from pinna import logs  # noqa: PLC0415  (what only this server needs is loaded when it runs)
-    from pinna.archive.server import Archive  # noqa: PLC0415
-
-    logs.configure(LogConfig())
-    token = read_secret(options.token_file, os.environ.get(ARCHIVE_TOKEN)) or ""
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        where = (options.directory, options.status_file, options.host, options.port, token)
-        async with Archive(*where) as archive:
-            print(f"The archive is at {archive.address} (open it in a browser).", flush=True)
             await stop.wait()
 
     asyncio.run(run())
