@@ -50,6 +50,11 @@ test-pi-full:  ## all of it: fleets changed, cut short, updated, rolled back; an
 	@.venv/bin/pytest tests/virtual_pi
 	@.venv/bin/pytest tests/fleet
 
+test-faults:  ## the doctor: break a virtual Pi in every way it knows, see the cause named, apply the cure
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/pytest tests/faults
+
 bench:  ## figures side by side with peers: a table, and build/bench.json
 	@agent/bootstrap bench
 	@tests/virtual_pi/bootstrap
@@ -61,4 +66,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo demo-voice test test-full control lint pi test-pi test-pi-full bench lock
+.PHONY: help demo demo-voice test test-full control lint pi test-pi test-pi-full test-faults bench lock

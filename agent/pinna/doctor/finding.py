@@ -59,18 +59,22 @@ def broken(cause_id: str, *evidence: str, confidence: Confidence = "certain", **
     )
 
 
-_HARMLESS = re.compile(r"[\w@%+=:,./\- ]*")
+_WORD = re.compile(r"\w[\w@%+:.\-]*")
+_QUOTED = re.compile(r"[\w/][\w@%+=:,./\- ]*")
+_COMMAND = re.compile(r".+")
 
 
 def _command(template: str, names: Mapping[str, str]) -> str:
     """The command; nothing where a name is not known, or, chosen by a stranger, more than a name to a shell.
 
-    {stop} and {remove} are commands already, made here of numbers and unit names.
+    Names in quotes may have spaces and slashes; others are a part of a path, or of what sed replaces. {stop}
+    and {remove} are commands already, made here of numbers and unit names.
     """
-    whole = {"stop", "remove"}
-    used = {name for name in names if "{" + name + "}" in template}
-    if any(not names[name] or not _HARMLESS.fullmatch(names[name]) for name in used - whole):
-        return ""
+    for name, value in names.items():
+        quoted = _QUOTED if f"'{{{name}}}" in template else _WORD
+        harmless = _COMMAND if name in ("stop", "remove") else quoted
+        if "{" + name + "}" in template and not harmless.fullmatch(value):
+            return ""
     return template.format(**names)
 
 

@@ -14,7 +14,8 @@ _SHM_KEYS = (
 )  # alsa-lib adds card << 12, subdevice << 8, device << 2 and direction to ipc_key (pcm_direct.c)
 _SERVICE = re.compile(r"(?!ssh|user@)[\w@.\-]+\.service")
 _SERVERS = ("pipewire", "wireplumber", "pulseaudio", "jackd", "jackdbus")
-_CORRUPTED = re.compile(r"\(config_file_open\) (.+) may be old or corrupted")
+# alsa-lib 1.2.16 has a word like `[error.core]` before the message; Debian 12's and 13's have none.
+_CORRUPTED = re.compile(r"\(config_file_open\) (?:\[[\w.]*\] )?(.+) may be old or corrupted")
 
 
 def alsa(snapshot: Snapshot, _host: Snapshot | None) -> Finding:

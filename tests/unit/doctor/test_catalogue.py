@@ -92,3 +92,11 @@ def test_a_cure_is_filled_in() -> None:
 )
 def test_a_hostile_name_never_becomes_a_command(name: str) -> None:
     assert broken("alsa-conf-unreadable", file=name, user="pinna").commands == ()
+
+
+def test_a_hostile_port_or_card_leads_nowhere_else() -> None:
+    """Not quoted, as they are part of a path or of what sed replaces: a snapshot may come from a stranger."""
+    for name in ("../../../etc/cron.d", "1-1 /etc/passwd", "-1", "x/w/etc/passwd"):
+        assert broken("usb-deauthorized", port=name).commands == ()
+        assert broken("card-number-changed", file="/etc/asound.conf", card="1", id=name).commands == ()
+    assert broken("usb-deauthorized", port="3-1.4").commands

@@ -444,6 +444,18 @@ def test_a_container_without_devices_is_told_so_without_its_host(healthy: Snapsh
     assert cause(inside) == "container-without-devices"
 
 
+@pytest.mark.parametrize("tag", ["", "[error.core] "])
+def test_the_file_with_a_syntax_error_is_named_by_any_alsa_lib(healthy: Snapshot, tag: str) -> None:
+    """Debian's alsa-lib 1.2.8 and 1.2.14 say it without the tag, 1.2.16 with it."""
+    said = f"{tag}/etc/alsa/conf.d/9.conf may be old or corrupted: consider to remove or fix it"
+    refused(healthy, "EINVAL", f"conf.c:4043:(config_file_open) {said}")
+    healthy["alsa"]["configuration"] = {"code": -22, "error": "Invalid argument"}
+    found = first_broken(judge(healthy))
+    assert found
+    assert found.cause == "alsa-syntax-error"
+    assert found.commands == ("mv '/etc/alsa/conf.d/9.conf' '/etc/alsa/conf.d/9.conf.broken'",)
+
+
 def test_a_library_of_another_release_in_a_container(healthy: Snapshot) -> None:
     inside = inside_of(healthy)
     refused(inside, "EINVAL", "pcm_dsnoop.c:500:(snd_pcm_dsnoop_open) unable to create IPC shm instance")

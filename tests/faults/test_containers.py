@@ -1,0 +1,92 @@
+"""Containers started the wrong way, each named; started as the cure says, each hears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from tests.faults.appliance import Appliance
+from tests.faults.breaking import SHARE, holder
+
+RIGHT = {
+    "devices": "-v /dev/snd:/dev/snd",
+    "rule": "--device-cgroup-rule 'c 116:* rmw'",
+    "group": "--group-add 29",
+    "ipc": "--ipc host",
+    "asound": "-v /etc/asound.conf:/etc/asound.conf:ro",
+    "pinna": "-v /etc/alsa/conf.d/40-pinna.conf:/etc/alsa/conf.d/40-pinna.conf:ro",
+}
+LIBRARY = "/usr/lib/aarch64-linux-gnu/libasound.so.2.0.0"
+IMAGE = "$(docker images --format '{{.Repository}}:{{.Tag}}' pinna-probe | head -1)"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Options in place of the right ones; `meanwhile` runs on the host first."""
+
+    cause: str
+    options: dict[str, str] = field(default_factory=dict)
+    meanwhile: str = ""
+
+
+WRONG = (
+    Wrong("container-without-devices", {"devices": ""}),
+    Wrong("container-device-rule", {"rule": ""}),
+    Wrong("container-without-group", {"group": ""}),
+    Wrong("ipc-namespaces-differ", {"ipc": ""}, holder("outside", SHARE)),
+    Wrong("asound-conf-missing", {"asound": ""}),
+    Wrong("alsa-conf-is-a-folder", {"asound": "-v /root/no-such-file:/etc/asound.conf"}),
+    Wrong(
+        "foreign-libasound",
+        {"library": f"-v /root/host-libasound:{LIBRARY}:ro"},
+        f"cp -L {LIBRARY} /root/host-libasound",
+    ),
+)
+
+
+@pytest.fixture
+def host(appliance: Appliance) -> Iterator[Appliance]:
+    """The agent is stopped: an emulated processor has enough to do."""
+    appliance.run("systemctl stop pinna-agent; systemctl start docker")
+    yield appliance
+    appliance.run(
+        "docker rm -f box; systemctl stop outside; rm -rf /root/no-such-file /root/host-libasound",
+        check=False,
+    )
+
+
+def start(host: Appliance, options: dict[str, str]) -> None:
+    words = " ".join(options.values())
+    host.run("docker rm -f box", check=False)
+    host.run(f"docker run -d --name box --network none {words} --entrypoint sleep {IMAGE} infinity")
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.cause)
+def test_a_container_started_the_wrong_way(host: Appliance, wrong: Wrong) -> None:
+    if wrong.meanwhile:
+        host.run(wrong.meanwhile)
+    start(host, RIGHT | wrong.options)
+    found = host.first("--container", "box")
+    assert found.get("cause") == wrong.cause, found
+    start(host, RIGHT)
+    host.until_healed("--container", "box", agent=False)
+
+
+def test_a_card_plugged_in_later(host: Appliance) -> None:
+    host.unplug()
+    start(host, RIGHT | {"devices": "--device /dev/snd"})
+    host.plug()
+    assert host.first("--container", "box")["cause"] == "container-old-devices"
+    start(host, RIGHT)
+    host.until_healed("--container", "box", agent=False)
+    host.unplug()
+    host.plug()
+    host.until_healed("--container", "box", agent=False)
+
+
+def test_a_container_that_is_not_there(host: Appliance) -> None:
+    host.run("docker rm -f box", check=False)
+    report = host.look("--container", "box")[-1]
+    assert report["exit_code"] == 14
+    assert "box" in report["error"]

@@ -1,0 +1,114 @@
+"""Break a healthy virtual Pi for real, see that cause named first, apply the printed cure, see it healed.
+
+Causes that no test here has are judged from snapshots, in tests/unit/doctor/test_judge.py, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.faults.appliance import Appliance
+from tests.faults.breaking import FAULTS, Fault
+from tests.faults.conftest import Hub
+from tests.virtual_pi.acoustics import silence, tone
+
+
+def test_it_is_healthy_before_anything_breaks(appliance: Appliance) -> None:
+    appliance.until_healed(agent=True)
+
+
+@contextmanager
+def agent(appliance: Appliance, *, runs: bool) -> Iterator[None]:
+    appliance.run("systemctl enable -q pinna-agent")
+    appliance.run("systemctl start --no-block pinna-agent" if runs else "systemctl stop pinna-agent")
+    if runs:
+        appliance.until_healed(agent=True)
+    yield
+    appliance.run("systemctl reset-failed", check=False)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.cause)
+def test_a_fault_is_named_and_its_cure_heals(appliance: Appliance, fault: Fault) -> None:
+    options = ["--user", fault.user] if fault.user else []
+    with agent(appliance, runs=fault.agent):
+        try:
+            appliance.run(fault.breaks)
+            found = appliance.first(*options)
+            assert found.get("cause") == fault.cause, found
+            appliance.apply(found)
+            if fault.by_hand:
+                appliance.run(fault.by_hand)
+            appliance.until_healed(*options, agent=fault.agent)
+        finally:
+            if fault.restores:
+                appliance.run(fault.restores, check=False)
+
+
+def test_a_kernel_that_was_replaced_beneath_the_running_one(appliance: Appliance) -> None:
+    """The folder's other name stands for a newer kernel's; the reboot is into the one that is there."""
+    with agent(appliance, runs=False):
+        appliance.run("rmmod snd_usb_audio; mv /lib/modules/$(uname -r) /lib/modules/newer")
+        try:
+            found = appliance.first()
+        finally:
+            appliance.run("mv /lib/modules/newer /lib/modules/$(uname -r)")
+        assert found["cause"] == "kernel-replaced"
+        assert found["commands"] == ["reboot"]
+        appliance.pi.machine.reboot()
+        appliance.until_healed(agent=False)
+
+
+def test_a_pulled_plug(appliance: Appliance) -> None:
+    with agent(appliance, runs=False):
+        appliance.unplug()
+        assert appliance.first()["cause"] == "no-usb-microphone"
+        appliance.plug()
+        appliance.until_healed(agent=False)
+
+
+def test_a_microphone_that_delivers_zeros(appliance: Appliance) -> None:
+    with agent(appliance, runs=False):
+        appliance.pi.microphone.source = silence
+        try:
+            found = appliance.first()
+        finally:
+            appliance.pi.microphone.source = tone(440.0)
+        assert found["cause"] == "digital-silence"
+        appliance.until_healed(agent=False)
+
+
+def test_a_microphone_that_stalls(appliance: Appliance) -> None:
+    with agent(appliance, runs=False):
+        appliance.pi.microphone.stalled = True
+        try:
+            found = appliance.first()
+        finally:
+            appliance.pi.microphone.stalled = False  # what plugging it in again does to its firmware
+        assert found["cause"] == "microphone-stalled"
+        appliance.apply(found)
+        appliance.until_healed(agent=False)
+
+
+def test_a_hub_that_has_ended(appliance: Appliance, hub: Hub) -> None:
+    with agent(appliance, runs=True):
+        hub.stop()
+        try:
+            appliance.run("systemctl restart pinna-agent")
+            assert appliance.first()["cause"] == "hub-not-running"
+        finally:
+            hub.start()
+        appliance.until_healed(agent=True)
+
+
+def test_a_hub_that_wants_another_token(appliance: Appliance) -> None:
+    with agent(appliance, runs=True):
+        appliance.run("cp -p /etc/pinna/hub_token /root; printf wrong >/etc/pinna/hub_token")
+        appliance.run("systemctl restart pinna-agent")
+        try:
+            found = appliance.first()
+        finally:
+            appliance.run("cp -p /root/hub_token /etc/pinna; systemctl restart --no-block pinna-agent")
+        assert found["cause"] == "hub-refuses"
+        appliance.until_healed(agent=True)
