@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.support.local_play import local_play
 
 UPDATE = Path(__file__).parents[2] / "ansible" / "update.yml"
 
@@ -55,3 +56,23 @@ def test_one_device_goes_first_and_the_first_failure_ends_it() -> None:
     look, roll = yaml.safe_load(UPDATE.read_text())
     assert roll["serial"] == [1, "10%", "100%"]
     assert (look["max_fail_percentage"], roll["max_fail_percentage"]) == (0, 0)
+
+
+def test_the_recorder_follows_the_release_there_and_back() -> None:
+    """As soon as another release is in force; the one before it is pruned one day."""
+    _, roll = yaml.safe_load(UPDATE.read_text())
+    there_and_back = roll["tasks"][0]
+    _, *back = next(task for task in there_and_back["rescue"] if "block" in task)["block"]
+    there = there_and_back["block"]
+    for tasks, in_force in ((there, "Install the release and run it"), (back, "Run the old release")):
+        place = [task["name"] for task in tasks].index(in_force)
+        assert tasks[place + 1]["ansible.builtin.import_role"] == {"name": "recorder", "tasks_from": "renew"}
+
+
+def test_where_nothing_is_recorded_nothing_is_restarted(tmp_path: Path) -> None:
+    renew = {"name": "recorder", "tasks_from": "renew"}
+    play = {"name": "Renew", "tasks": [{"name": "Renew", "ansible.builtin.import_role": renew}]}
+    done = local_play(tmp_path, play, "--check", variables={"pinna_target": "live"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=0" in done.stdout
+    assert "skipping: [localhost] => (item=pinna-recorder.service)" in done.stdout

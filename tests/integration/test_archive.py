@@ -19,6 +19,7 @@ from tests.support.ramps import ManualTime
 from pinna.archive.index import Index
 from pinna.archive.server import Archive
 from pinna.errors import ConfigError, PortInUseError, StorageError
+from pinna.recorder.events import Lost
 
 
 @pytest.fixture
@@ -237,6 +238,49 @@ def test_the_index_follows_the_disk(recording: Recording):
     index.refresh()
     assert index.files("", "", None, 10) == []
     assert index.sources() == []
+
+
+def test_of_the_newest_day_what_changes_is_followed(recording: Recording):
+    """Files that end, grow into a gap, or are deleted; nothing else of the day is written again."""
+    now = ManualTime(0.0)
+    index = Index(recording.folder, now.mono)
+    index.refresh()
+    recording.track.take(Lost("xrun", 80, "overrun!!!"))
+    recording.play(60)
+    doomed = recording.paths[0]
+    with (doomed.parent / "manifest.jsonl").open("a") as manifest:
+        manifest.write(json.dumps({"kind": "deleted", "file": doomed.name, "reason": "age"}) + "\n")
+    now.now += 3
+    index.refresh()
+    anew = Index(recording.folder)
+    anew.refresh()
+    assert index.files("", "", None, 10) == anew.files("", "", None, 10)
+    assert len(index.files("", "", None, 10)) == 4
+    assert index.gaps("", "", 10) == anew.gaps("", "", 10)
+    assert index.sources() == anew.sources()
+
+
+def test_files_that_begin_together_are_not_torn_apart_by_a_page(tmp_path: Path):
+    times = {"time": "2026-11-21T09:00:00Z", "mono": 1.0, "boot": "b"}
+    form = {"format": "wav", "rate": 8000, "channels": 1, "bits": 16}
+    for source in ("attic", "hall", "kitchen"):
+        lines = []
+        for minute in range(3):
+            opened = {"kind": "open", "file": f"{source}{minute}.wav", "first": minute * 480_000}
+            wall = 1_795_251_600.123456 + 60 * minute
+            lines += [{**opened, **times, **form, "wall": wall}]
+            lines += [{"kind": "close", "file": opened["file"], "samples": 480_000, "bytes": 1}]
+        path = tmp_path / source / "2026-11-21" / "manifest.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    index = Index(tmp_path)
+    index.refresh()
+    seen: list[str] = []
+    before = None
+    while page := index.files("", "", before, 2):
+        before = page[-1]["at"]
+        seen += [row["name"] for row in page]
+    assert len(seen) == len(set(seen)) == 9
 
 
 def test_lines_that_make_no_sense_cost_only_themselves(recording: Recording):

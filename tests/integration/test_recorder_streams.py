@@ -11,18 +11,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
+from structlog.testing import capture_logs
 from tests.support.radio import CODECS, Answer, Icecast, encode, icecast, server
 from tests.support.ramps import ManualTime, plan
 from tests.support.recorders import recorder
 from tests.support.waiting import eventually
 
 from pinna.demo.sound import VirtualSound
+from pinna.recorder import peaks, service
 from pinna.recorder.events import Begins, Down, Event, Title, Unit, Units
 from pinna.recorder.formats import Form
+from pinna.recorder.hashing import Hasher
 from pinna.recorder.icy import Titles
-from pinna.recorder.manifest import Account, read_account
+from pinna.recorder.manifest import NAME, Account, Manifest, read_account
+from pinna.recorder.settings import Settings, Source
 from pinna.recorder.stream import Parser, Stream
 from pinna.recorder.track import Track
 from pinna.recorder.verify import verify
@@ -318,6 +323,53 @@ def test_told_to_stop_it_does_not_wait_for_a_silent_server(encoded: dict[str, by
             release.set()
     finally:
         release.set()
+
+
+def test_a_server_that_never_comes_to_the_point_keeps_no_other_file_from_its_end(
+    encoded: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It sends its header byte by byte, so that no time-out ends the wait for it."""
+    released = threading.Event()
+
+    def respond(path: str, _head: bytes, connection: socket.socket) -> None:
+        if path == "/slow":
+            connection.sendall(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+            while not released.wait(0.1):
+                connection.sendall(b"x")
+            return
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"])
+        while not released.wait(0.2):
+            connection.sendall(encoded["mp3"])
+
+    monkeypatch.setattr(service, "STOP_SECONDS", 4.0)
+    monkeypatch.setattr(service, "FINISH_SECONDS", 3.0)
+    try:
+        with server(respond) as url, capture_logs() as said:
+            streams = [Source(name, type="stream", url=f"{url}/{name}") for name in ("slow", "radio")]
+            settings = Settings(tmp_path / "a", tmp_path / "s", reserve_mb=1, sources=tuple(streams))
+            with service.Recorder(settings) as running:
+                eventually(lambda: running.recordings[1].status()["file_samples"], 60, what="it records")
+            assert "recorder.stopped_late" not in [line["event"] for line in said]
+            (segment,) = read_account(tmp_path / "a" / "radio").segments
+            assert segment.closed is not None
+            released.set()
+    finally:
+        released.set()
+
+
+@pytest.mark.parametrize("codec", ["mp3", "aac", None])
+def test_a_finished_file_is_drawn_by_another_process_and_hashed_in_any_case(
+    encoded: dict[str, bytes], tmp_path: Path, codec: str | None
+):
+    path, manifest = tmp_path / "radio.aac", Manifest(tmp_path / NAME)
+    path.write_bytes(encoded[codec] if codec else b"no sound at all")
+    hasher = Hasher()
+    hasher.start()
+    hasher.add(path, manifest)
+    eventually(lambda: manifest.path.exists() and manifest.read()[0], 60, what="it is hashed")
+    hasher.stop(monotonic() + 10)
+    drawn = peaks.read(path)
+    assert (len(drawn.entries) // 10 if drawn else None) == (SECONDS if codec else None)
 
 
 # TLS

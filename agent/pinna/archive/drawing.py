@@ -54,9 +54,7 @@ class Drawing:
         found = await self._library.find_by_query(request)
         drawn = await _read(found)
         if drawn is None:
-            raise web.HTTPNotFound(
-                text="this has no peaks: a stream's come when a file ends, AAC and Ogg FLAC have none"
-            )
+            raise web.HTTPNotFound(text="this has no peaks: a stream's come when its file has ended")
 
         def analyzed() -> dict[str, Any]:
             level = loudness.levels(drawn)

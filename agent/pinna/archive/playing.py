@@ -13,9 +13,8 @@ from aiohttp import hdrs, web
 from pinna.archive import growing
 from pinna.archive.growing import View, ViewFile
 from pinna.archive.library import Found, Library, form_of, number
-from pinna.errors import ConfigError
+from pinna.recorder.decoding import open_sound
 from pinna.recorder.formats import Form, wav
-from pinna.recorder.formats.sndfile import load
 
 _TYPES: Final = {
     **{".wav": "audio/wav", ".flac": "audio/flac", ".opus": "audio/ogg", ".ogg": "audio/ogg"},
@@ -160,18 +159,16 @@ async def _send(request: web.Request, view: View, headers: dict[str, str]) -> we
 
 
 def _open_sound(found: Found) -> Any:
-    """A `soundfile.SoundFile`. Raises HTTPException for what cannot be decoded."""
-    try:
-        soundfile = load()
-    except ConfigError as error:
-        raise web.HTTPNotImplemented(text=f"{error.cause}. {error.hint}") from error
+    """What `decoding.open_sound` gives. Raises HTTPException for what cannot be decoded, or is gone."""
     view = found.view
     try:
-        return soundfile.SoundFile(found.path if view is None else ViewFile(view))
-    except soundfile.LibsndfileError as error:
+        return open_sound(found.path if view is None else ViewFile(view))
+    except ValueError as error:
         raise web.HTTPUnsupportedMediaType(
-            text=f"{found.path.suffix[1:].upper()} cannot be decoded ({error.error_string})"
+            text=f"{found.path.suffix[1:].upper()} cannot be decoded ({error})"
         ) from error
+    except OSError as error:  # retention was quicker
+        raise web.HTTPNotFound(text=f"there is no such recording any more: {error.strerror}") from error
 
 
 async def _samples(sound: Any, first: int, last: int) -> AsyncIterator[bytes]:

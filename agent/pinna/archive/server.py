@@ -98,7 +98,7 @@ class Archive:
         files = await self._library.ask(
             lambda index: [describe(row) for row in index.files(source, day, older, limit)]
         )
-        return reply({"files": files, "next": files[-1]["at"] if len(files) == limit else None})
+        return reply({"files": files, "next": files[-1]["at"] if len(files) >= limit else None})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         source, day = request.query.get("source", ""), request.query.get("day", "")

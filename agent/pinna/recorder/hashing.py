@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import structlog
 
+from pinna.recorder.disk import peaks_of
 from pinna.recorder.manifest import Manifest
 from pinna.recorder.verify import sha256
 
@@ -56,13 +59,29 @@ class Hasher:
                 self._hash(path, manifest)
 
     def _draw(self, path: Path) -> None:
-        from pinna.recorder import peaks  # noqa: PLC0415  (NumPy, which who records streams alone needs only here)
-
+        """Samples were drawn when they were written, and are looked through; streams are decoded now."""
         try:
-            if path.exists():
+            if not path.exists():
+                return
+            if peaks_of(path).exists():
+                from pinna.recorder import peaks  # noqa: PLC0415  (NumPy, which recording streams does without)
+
                 peaks.complete(path, self._ending.is_set)
+            else:
+                self._draw_elsewhere(path)
         except OSError as error:
             log.warning("recorder.not_drawn", file=str(path), cause=error.strerror)
+
+    def _draw_elsewhere(self, path: Path) -> None:
+        """By another process, as idle as this thread: what came from the network may bring down a decoder."""
+        command = [sys.executable, "-m", "pinna.recorder.peaks", str(path)]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:  # noqa: S603  (our own words)
+            while (code := _wait(process)) is None:
+                if self._ending.is_set():
+                    process.kill()  # it is drawn after the next start
+                    return
+        if code:
+            log.warning("recorder.not_drawn", file=str(path), cause=f"its decoder ended with code {code}")
 
     def _hash(self, path: Path, manifest: Manifest) -> None:
         try:
@@ -70,3 +89,11 @@ class Hasher:
                 manifest.append({"kind": "sha256", "file": path.name, "sha256": sha256(path)})
         except OSError as error:
             log.warning("recorder.not_hashed", file=str(path), cause=error.strerror)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """Its exit code; None when it has none yet after half a second."""
+    try:
+        return process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        return None

@@ -15,14 +15,19 @@ Times: `wall` in seconds since the epoch, `mono` in seconds since the boot that 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 NAME: Final = "manifest.jsonl"
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Three threads append to one file: who takes half a line back must not take another's with it."""
+
 REASONS: Final = ("xrun", "unplug", "disconnect", "disk", "overload", "restart", "unreported")
 
 Line = dict[str, Any]
@@ -38,10 +43,11 @@ class Manifest:
         data = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            before = os.fstat(fd).st_size
-            if os.write(fd, data) != len(data):
-                os.ftruncate(fd, before)  # a full disk: half a line is worse than none
-                raise OSError(28, os.strerror(28), str(self.path))
+            with _ONE_AT_A_TIME:
+                before = os.fstat(fd).st_size
+                if os.write(fd, data) != len(data):
+                    os.ftruncate(fd, before)  # a full disk: half a line is worse than none
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fdatasync(fd)
         finally:
             os.close(fd)

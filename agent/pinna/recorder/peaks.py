@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pinna.errors import ConfigError
+from pinna.recorder.decoding import open_sound
 from pinna.recorder.disk import peaks_of
 from pinna.recorder.formats import Form, SegmentFile
-from pinna.recorder.formats.sndfile import load
 
 PER_SECOND: Final = 10
 _HEAD: Final = struct.Struct("<8sII")
@@ -152,19 +152,15 @@ class DrawnFile:
 def complete(segment: Path, give_up: Callable[[], bool] = lambda: False) -> bool:
     """Draw a finished file that has no peaks or too few: of a stream, or cut off. Whether it has them now.
 
-    Decodes all of it. libsndfile knows neither AAC nor Ogg FLAC, and may not be there. Raises OSError.
+    Decodes all of it. Raises OSError.
     """
     try:
-        soundfile = load()
-    except ConfigError:
-        return False
-    try:
-        with soundfile.SoundFile(segment) as file:
+        with open_sound(segment) as file:
             found = read(segment)
             if found is not None and len(found.entries) >= file.frames // found.samples_each:
                 return True
             return _draw(segment, file, give_up)
-    except soundfile.LibsndfileError:
+    except (ValueError, RuntimeError):  # nobody knows it; or libsndfile, in the middle of it
         return False
 
 
@@ -187,3 +183,7 @@ def _draw(segment: Path, file: Any, give_up: Callable[[], bool]) -> bool:
     if not segment.exists():  # retention was quicker
         final.unlink(missing_ok=True)
     return True
+
+
+if __name__ == "__main__":
+    sys.exit(not complete(Path(sys.argv[1])))

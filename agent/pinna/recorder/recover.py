@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -12,6 +13,9 @@ from pinna.recorder.clock import iso
 from pinna.recorder.disk import peaks_of
 from pinna.recorder.formats import Form
 from pinna.recorder.manifest import Account, Manifest, Segment, days, drop_void_gaps, read_account
+
+MOST_UNDRAWN: Final = 100
+"""Files that are looked at: a day's and more. Whoever was stopped left the last of them undrawn."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,12 +43,13 @@ def recover(source_folder: Path) -> Recovered:
             peaks_of(segment.path).unlink(missing_ok=True)
             segment.path.unlink(missing_ok=True)  # a crash came between the line and the deed
     unhashed = [s for s in account.segments if not s.sha256 and not s.deleted and s.path.exists()]
-    undrawn = [s for s in account.segments[-1:] if s.sha256 and not s.deleted and _is_undrawn(s.path)]
+    last = account.segments[-MOST_UNDRAWN:]
+    undrawn = [s for s in last if s.sha256 and not s.deleted and s.samples and _is_undrawn(s.path)]
     return Recovered(account, tuple(unhashed), tuple(undrawn))
 
 
 def _is_undrawn(path: Path) -> bool:
-    """The last file of a stream that was stopped: hashed, but there was no time to decode it."""
+    """Of a stream that was stopped: hashed, but there was no time to decode it."""
     return path.exists() and not peaks_of(path).exists()
 
 

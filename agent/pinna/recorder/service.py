@@ -40,6 +40,9 @@ SYNC_SECONDS: Final = 0.8
 STOP_SECONDS: Final = 25.0
 """For all sources together: Docker and systemd are told to wait 30."""
 
+FINISH_SECONDS: Final = 5.0
+"""Of these, for files to be finished, whatever a source still waits for."""
+
 BACKLOG_SECONDS: Final = 30
 STREAM_BACKLOG_BYTES: Final = 4 << 20
 _STREAM: Final = Form("unknown", 48_000, 0, 0)
@@ -85,10 +88,20 @@ class Recording:
         """Begin to end."""
         self._capture.stop()
 
+    def captured(self, seconds: float) -> bool:
+        """Wait so long for the last of what is captured; the rest is on its way to the disk then."""
+        self._capture.join(seconds)
+        if self._capture.is_alive():
+            return False
+        self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Write what there is, and end."""
+        self._backlog.end()
+
     def join(self, deadline: float) -> bool:
         """Whether everything that was captured is on the disk before `deadline` (monotonic)."""
-        self._capture.join(max(0.0, deadline - time.monotonic()))
-        self._backlog.end()
         self._writer.join(max(0.0, deadline - time.monotonic()))
         return not self._writer.is_alive()
 
@@ -176,6 +189,11 @@ class Recorder:
         deadline = time.monotonic() + STOP_SECONDS
         for recording in self.recordings:
             recording.stop()
+        capturing = self.recordings
+        while capturing and time.monotonic() < deadline - FINISH_SECONDS:
+            capturing = [recording for recording in capturing if not recording.captured(0.05)]
+        for recording in capturing:  # a server that lets one wait, or ALSA
+            recording.finish()
         late = [recording.source.name for recording in self.recordings if not recording.join(deadline)]
         if late:
             log.error("recorder.stopped_late", sources=late)

@@ -12,9 +12,8 @@ from typing import Any
 from pinna.errors import StorageError
 from pinna.recorder import formats
 from pinna.recorder.formats import Form
+from pinna.recorder.formats.form import SUFFIXES
 from pinna.recorder.manifest import NAME, Account, Segment, days, read_account
-
-_AUDIO = (".wav", ".flac", ".opus", ".mp3", ".aac", ".ogg")
 
 
 @dataclass(slots=True)
@@ -113,7 +112,7 @@ def _holes(account: Account) -> Iterator[str]:
 def _strangers(source_folder: Path, account: Account) -> Iterator[str]:
     known = {segment.path for segment in account.segments}
     for path in sorted(source_folder.glob("????-??-??/*")):
-        if path.suffix in _AUDIO and path not in known:
+        if path.suffix in SUFFIXES.values() and path not in known:
             yield f"{path} is not in {NAME}"
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.ramps import ManualTime, files, plan, ramp
 
+from pinna.recorder.disk import peaks_of
 from pinna.recorder.events import Chunk
 from pinna.recorder.formats import Form
+from pinna.recorder.manifest import Manifest
 from pinna.recorder.recover import recover
 from pinna.recorder.retention import Keeper
 from pinna.recorder.settings import Settings, Source
@@ -56,8 +61,36 @@ def test_what_is_too_old_goes_and_the_manifest_says_so(archive: Path):
 
 
 def test_the_oldest_go_until_the_rest_fits(archive: Path):
+    """With the one that is still being written."""
     keeper(archive, max_gb=4.5 * MINUTE_BYTES / 1e9).apply_retention(START)
-    assert names(archive) == ["05-00", "06-00", "07-00", "08-00", "09-00"]
+    assert names(archive) == ["06-00", "07-00", "08-00", "09-00"]
+    report = verify(archive / "mic", hashes=False, progress=lambda _: None)
+    assert (report.wrong, report.deleted) == ([], 6)
+
+
+def test_days_that_need_not_go_are_not_read(archive: Path):
+    """A year of manifests, every minute, would be a small Pi's whole work."""
+    before = names(archive)
+    (manifest,) = archive.glob("mic/*/manifest.jsonl")
+    manifest.unlink()
+    os.mkfifo(manifest)  # who reads it waits for ever
+    keeper(archive, keep_days=3.0, max_gb=1.0).apply_retention(START + 3600)
+    assert names(archive) == before
+
+
+def test_on_a_full_disk_the_peaks_make_room_for_the_line(archive: Path, monkeypatch: pytest.MonkeyPatch):
+    doomed = peaks_of(files(archive / "mic")[0])
+    doomed.write_bytes(b"peaks")
+    append = Manifest.append
+
+    def on_a_full_disk(manifest: Manifest, line: dict[str, Any]) -> None:
+        if doomed.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(manifest, line)
+
+    monkeypatch.setattr(Manifest, "append", on_a_full_disk)
+    keeper(archive, keep_days=1.0).apply_retention(START + 86_400 + 90)
+    assert names(archive)[0] == "01-00"
 
 
 def test_neither_the_open_file_nor_a_pinned_one_is_touched(archive: Path):
