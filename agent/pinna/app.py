@@ -38,6 +38,7 @@ from pinna.session.lamp import Lamp
 from pinna.session.overheard import Overheard
 from pinna.session.sessions import Sessions
 from pinna.session.states import BUTTON
+from pinna.session.tones import Tones
 from pinna.supervisor import Backoff, supervise
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Agent:
         )
         where = kept.folder(config)
         muted, self._trouble = kept.look(where)
-        voice = Overheard(self.playback)
+        tones = Tones(self.playback) if config.session.tones == "on" else None
+        voice = Overheard(tones or self.playback)
         self.sessions = Sessions(config.session, muted=muted, hub_spoke_at=lambda: voice.spoke_at)
         self.kept = kept.Keeper(where, gated=self.sessions.gated, trouble=self._not_kept)
         to_hub = Subscription("link", _link_queue_ms(config))
@@ -89,7 +91,7 @@ class Agent:
         self.link = links.create(
             config,
             to_hub,
-            voice if self.sessions.gated else self.playback,
+            voice if self.sessions.gated or tones else self.playback,
             self.gate,
             lambda: read_secret(config.hub.token_file, os.environ.get(HUB_TOKEN)),
             links.News(
@@ -115,6 +117,8 @@ class Agent:
                 },
             ),
         )
+        if tones:
+            self.sessions.follow(tones.follow)
         self.wake_word: WakeWord | None = None
         if config.session.mode.endswith("wakeword"):
             from pinna.session.wakeword import QUEUE_MS, WakeWord  # noqa: PLC0415  (this mode's alone)

@@ -240,6 +240,9 @@ class SessionConfig:
     led_pin: Annotated[
         int, About("The GPIO line of a LED that tells the state; -1: there is none.", -1, 511)
     ] = -1
+    tones: Annotated[
+        Literal["off", "on"], About("Whether short tones from the loudspeaker tell what the session does.")
+    ] = "off"
     gpio_chip: Annotated[
         str,
         About(

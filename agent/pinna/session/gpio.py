@@ -104,7 +104,9 @@ def open_lamp(chip: str, pin: int) -> LampLine:
     from gpiod.line import Direction  # noqa: PLC0415  (an extra)
 
     path = chip or _header(library)
-    request = _request(library, path, pin, library.LineSettings(direction=Direction.OUTPUT), "session.led_pin")
+    request = _request(
+        library, path, pin, library.LineSettings(direction=Direction.OUTPUT), "session.led_pin"
+    )
     return LampLine(request, pin, f"GPIO {pin} of {path}")
 
 

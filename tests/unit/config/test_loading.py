@@ -238,6 +238,7 @@ class TestEnvironment:
             "session.button_pin": "27",
             "session.button_wiring": "supply",
             "session.led_pin": "22",
+            "session.tones": "on",
             "session.gpio_chip": "/dev/gpiochip4",
             "http.host": "::1",
             "http.port": "0",
