@@ -64,6 +64,6 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --all-extras --group test --group build -o requirements-dev.lock
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --group build -c requirements-dev.lock -o requirements.lock
+	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --extra button --group build -c requirements-dev.lock -o requirements.lock
 
 .PHONY: help demo demo-voice test test-full control lint pi test-pi test-pi-full test-faults bench lock

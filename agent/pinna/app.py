@@ -31,10 +31,14 @@ from pinna.flow.fanout import Fanout, Subscription
 from pinna.health import Health, SystemdNotifier, Watchdog
 from pinna.http import HealthServer, SessionControl
 from pinna.metrics import Registry
-from pinna.session import kept
+from pinna.session import gpio, kept
+from pinna.session.button import Button
 from pinna.session.gate import Gate
+from pinna.session.lamp import Lamp
 from pinna.session.overheard import Overheard
 from pinna.session.sessions import Sessions
+from pinna.session.states import BUTTON
+from pinna.session.tones import Tones
 from pinna.supervisor import Backoff, supervise
 
 if TYPE_CHECKING:
@@ -77,7 +81,8 @@ class Agent:
         )
         where = kept.folder(config)
         muted, self._trouble = kept.look(where)
-        voice = Overheard(self.playback)
+        tones = Tones(self.playback) if config.session.tones == "on" else None
+        voice = Overheard(tones or self.playback)
         self.sessions = Sessions(config.session, muted=muted, hub_spoke_at=lambda: voice.spoke_at)
         self.kept = kept.Keeper(where, gated=self.sessions.gated, trouble=self._not_kept)
         to_hub = Subscription("link", _link_queue_ms(config))
@@ -86,7 +91,7 @@ class Agent:
         self.link = links.create(
             config,
             to_hub,
-            voice if self.sessions.gated else self.playback,
+            voice if self.sessions.gated or tones else self.playback,
             self.gate,
             lambda: read_secret(config.hub.token_file, os.environ.get(HUB_TOKEN)),
             links.News(
@@ -95,11 +100,13 @@ class Agent:
                 hung_up=lambda: self.sessions.close("hub"),
             ),
         )
+        http_token = read_secret(config.http.token_file, os.environ.get(HTTP_TOKEN))
         self.http = HealthServer(
             config.http,
             health=self._health_body,
             metrics=openmetrics(self.metrics),
-            token=read_secret(config.http.token_file, os.environ.get(HTTP_TOKEN)),
+            token=http_token,
+            session_token=None if http_token else kept.own_token(where),
             session=SessionControl(
                 lambda: telemetry.session_body(self.sessions, self.gate),
                 {
@@ -110,8 +117,10 @@ class Agent:
                 },
             ),
         )
+        if tones:
+            self.sessions.follow(tones.follow)
         self.wake_word: WakeWord | None = None
-        if config.session.mode == "wakeword":
+        if config.session.mode.endswith("wakeword"):
             from pinna.session.wakeword import QUEUE_MS, WakeWord  # noqa: PLC0415  (this mode's alone)
 
             self.wake_word = WakeWord(
@@ -122,6 +131,8 @@ class Agent:
                 listening=self.health.component("wakeword").ok,
             )
             self.metrics.add(telemetry.of_wake_word(self.wake_word))
+        self.button = self._make_button() if config.session.mode in BUTTON else None
+        self.lamp = self._make_lamp() if config.session.led_pin >= 0 else None
         self.watchdog = Watchdog(lambda: self.audio.capture.frames, self._notifier)
 
         self.metrics.add(telemetry.of_process())
@@ -129,6 +140,25 @@ class Agent:
         self.metrics.add(telemetry.of_echo(self.audio))
         self.metrics.add(telemetry.of_session(self.sessions, self.gate))
         self.metrics.add(telemetry.of_link(self.link, to_hub))
+
+    def _make_button(self) -> Button:
+        asked, component = self._config.session, self.health.component("button")
+        button = Button(
+            self.sessions,
+            lambda: gpio.open_button(asked.gpio_chip, asked.button_pin, asked.button_wiring),
+            well=component.ok,
+            trouble=component.degraded,
+        )
+        self.metrics.add(telemetry.of_button(button))
+        return button
+
+    def _make_lamp(self) -> Lamp:
+        asked = self._config.session
+        lamp = Lamp(
+            lambda: gpio.open_lamp(asked.gpio_chip, asked.led_pin), well=self.health.component("led").ok
+        )
+        self.sessions.follow(lamp.follow)
+        return lamp
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises the PinnaError that ended it otherwise."""
@@ -145,6 +175,10 @@ class Agent:
             self._begin_session(parts)
             if (wake_word := self.wake_word) is not None:
                 self._begin(parts, "wakeword", wake_word.run, Backoff(), lambda: wake_word.started)
+            if (button := self.button) is not None:
+                self._begin(parts, "button", button.run, Backoff(), lambda: button.started)
+            if (lamp := self.lamp) is not None:
+                self._begin(parts, "led", lamp.run, Backoff(), lambda: lamp.started)
             self._begin(
                 parts,
                 "link",

@@ -14,7 +14,8 @@
     ├── SnapshotError              12   what the doctor was to judge is no snapshot
     ├── BrokenError                13   the doctor found a broken link
     ├── LookError                  14   the doctor could not look: no answer from a host or container
-    └── StorageError               15   the archive of recordings cannot be read or written
+    ├── StorageError               15   the archive of recordings cannot be read or written
+    └── PinError                   16   a GPIO pin cannot be had
 
 `permanent` errors are not retried by the supervisor: trying again without a human cannot help.
 The number is the exit code of the command that ends with the error.
@@ -111,6 +112,11 @@ class StorageError(PinnaError):
     meaning = "the archive cannot be read or written"
 
 
+class PinError(PinnaError):
+    exit_code = 16
+    meaning = "a GPIO pin cannot be had"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "all is well",
     **{
@@ -131,6 +137,7 @@ EXIT_CODES: dict[int, str] = {
             BrokenError,
             LookError,
             StorageError,
+            PinError,
         )
     },
 }

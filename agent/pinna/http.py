@@ -37,8 +37,8 @@ class HealthServer:
     """Answers between `start` and `stop`.
 
     `health` gives the body of /health: its status is 200 if `connected` or `resting` is true in it, else 503.
-    `metrics` gives OpenMetrics text. With a `token`, every request must bear it; without one, nobody may
-    change the session.
+    `metrics` gives OpenMetrics text. With a `token`, every request must bear it; without one, whoever changes
+    the session must bear `session_token`, and nobody may if there is none either.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class HealthServer:
         metrics: Callable[[], bytes],
         token: str | None,
         session: SessionControl = NO_SESSION,
+        session_token: str | None = None,
     ) -> None:
         """Raises ConfigError when others could reach the address and there is no token."""
         if token is None and not is_loopback(config.host):
@@ -64,6 +65,7 @@ class HealthServer:
         self._metrics = metrics
         self._token = token
         self._session = session
+        self._session_token = token or session_token
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -103,11 +105,13 @@ class HealthServer:
 
     async def _change_session(self, request: web.Request) -> web.Response:
         """Body: {"action": …}. Never without a token: any page in a browser can post to loopback."""
-        if self._token is None:
+        if self._session_token is None:
             return _json(
                 HTTPStatus.FORBIDDEN,
                 {"error": f"no token protects /session: give http.token_file (or {HTTP_TOKEN})"},
             )
+        if not _bears(request, self._session_token):
+            return _unauthorized()
         try:
             asked = json.loads(await request.read())
             act = self._session.actions[asked["action"]]
@@ -121,15 +125,22 @@ class HealthServer:
 def _bearer(token: str | None) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is not None:
-            scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-            same = hmac.compare_digest(credentials.strip().encode("utf-8", "replace"), token.encode())
-            if scheme.lower() != "bearer" or not same:
-                challenge = {"WWW-Authenticate": 'Bearer realm="pinna"'}
-                return _json(HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is needed"}, challenge)
+        if token is not None and not _bears(request, token):
+            return _unauthorized()
         return await handler(request)
 
     return check
+
+
+def _bears(request: web.Request, token: str) -> bool:
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    same = hmac.compare_digest(credentials.strip().encode("utf-8", "replace"), token.encode())
+    return scheme.lower() == "bearer" and same
+
+
+def _unauthorized() -> web.Response:
+    challenge = {"WWW-Authenticate": 'Bearer realm="pinna"'}
+    return _json(HTTPStatus.UNAUTHORIZED, {"error": "a bearer token is needed"}, challenge)
 
 
 @web.middleware

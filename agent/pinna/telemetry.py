@@ -15,6 +15,7 @@ from pinna.flow.fanout import Subscription
 from pinna.frame import FRAME_MS
 from pinna.links import Link
 from pinna.metrics import Metric, Source
+from pinna.session.button import Button
 from pinna.session.gate import Gate
 from pinna.session.sessions import Sessions
 from pinna.session.states import State
@@ -126,6 +127,14 @@ def of_wake_word(wake_word: WakeWord) -> Source:
             yield Metric("wake_words_heard", "counter", count, "Wake words", labels={"word": word})
         if (p99 := wake_word.duration_ms.p99) is not None:
             yield Metric("wake_word_duration_p99", "gauge", p99, "Of inference on a tenth of a second", "ms")
+
+    return read
+
+
+def of_button(button: Button) -> Source:
+    def read() -> Iterator[Metric]:
+        for press, count in sorted(button.presses.items()):
+            yield Metric("button_presses", "counter", count, "Presses", labels={"press": press.value})
 
     return read
 

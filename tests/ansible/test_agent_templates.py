@@ -53,6 +53,17 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
                 }
             },
         ),
+        (
+            {"agent_session_mode": "button+wakeword", "agent_wake_words": ["alexa"], "agent_led_pin": "22"},
+            {
+                "session": {
+                    "mode": "button+wakeword",
+                    "wake_words": ["alexa"],
+                    "button_pin": 17,
+                    "led_pin": 22,
+                }
+            },
+        ),
         ({"audio_speaker": "none"}, {"audio": {"input": "shared_mic", "output": "none"}}),
         (
             {
@@ -113,6 +124,24 @@ def test_the_service_follows_the_variables(tmp_path: Path) -> None:
     assert {"WatchdogSec=45", "LimitRTPRIO=40"} <= set(lines)
 
 
+@pytest.mark.parametrize(
+    ("variables", "gpio"),
+    [
+        ({}, False),
+        ({"agent_session_mode": "wakeword"}, False),
+        ({"agent_session_mode": "button"}, True),
+        ({"agent_led_pin": 22}, True),
+        ({"agent_settings": {"session": {"mode": "button+wakeword"}}}, True),
+    ],
+)
+def test_the_service_may_use_gpio_only_where_it_has_to(
+    tmp_path: Path, variables: dict[str, Any], gpio: bool
+) -> None:
+    lines = rendered(tmp_path, "pinna-agent.service.j2", variables).splitlines()
+    assert ("DeviceAllow=char-gpiochip rw" in lines) is gpio
+    assert f"SupplementaryGroups=audio{' gpio' if gpio else ''}" in lines
+
+
 def validate(folder: Path, variables: dict[str, Any]) -> str:
     """What the role says of values that it must refuse."""
     step = {"name": "agent", "tasks_from": "validate"}
@@ -131,6 +160,10 @@ def test_bad_values_are_refused_by_name_all_at_once(tmp_path: Path) -> None:
         {
             "pinna_device_id": "my pi",
             "pinna_hub_url": "http://me@hub.local",
+            "agent_session_mode": "sometimes",
+            "agent_wake_words": ["computer"],
+            "agent_button_pin": 600,
+            "agent_led_pin": "red",
             "agent_watchdog_seconds": 2,
             "agent_realtime_priority": 99,
             "agent_keep_releases": 1,
@@ -141,6 +174,10 @@ def test_bad_values_are_refused_by_name_all_at_once(tmp_path: Path) -> None:
         'pinna_device_id is \\"my pi\\", but must be 1 to 64 letters',
         "pinna_hub_url is",
         "without user name and password",
+        'agent_session_mode is \\"sometimes\\", but must be one of always, request',
+        "agent_wake_words is [",
+        "agent_button_pin is 600, but must be 0 to 511",
+        'agent_led_pin is \\"red\\", but must be -1 (none) to 511',
         "agent_watchdog_seconds is 2, but must be at least 10",
         "agent_realtime_priority is 99, but must be 1 to 98",
         "agent_keep_releases is 1, but must be at least 2",

@@ -171,6 +171,56 @@ def test_a_mute_holds_where_the_microphone_is_always_open(
     asyncio.run(scenario())
 
 
+def test_people_on_the_device_need_no_token_of_their_own(sound: VirtualSound, tmp_path: Path) -> None:
+    state, file = tmp_path / "state", tmp_path / "pinna.toml"
+
+    def pinna_session(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pinna", "session", *words, "--config", str(file)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    async def scenario() -> None:
+        async with FakeHub() as hub:
+            flags = ("--session-mode", "request", "--session-state-dir", str(state))
+            with agent(sound, tmp_path, hub.url, *flags) as running:
+                file.write_text(f'[session]\nstate_dir = "{state}"\n[http]\nport = {running.port}\n', "utf-8")
+                done = await asyncio.to_thread(pinna_session, "mute")
+                assert done.returncode == 0, done.stderr
+                assert done.stdout.startswith("muted, for 0 s, by request")
+                assert running.health()["session"]["state"] == "muted"  # telling asks for no token
+                with pytest.raises(HubRefusedError, match="asks for a token"):
+                    await asyncio.to_thread(top.session, running.url, "unmute", "guessed")
+                token = state / "session_token"
+                assert token.stat().st_mode & 0o777 == 0o640
+                assert token.read_text().strip() not in running.program.said()
+                token.unlink()
+                done = await asyncio.to_thread(pinna_session, "unmute")
+                assert done.returncode == HubRefusedError.exit_code
+                assert running.health()["session"]["state"] == "muted"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("gpiochip*")), reason="this machine has GPIO")
+def test_without_its_button_the_device_goes_on_and_says_why(
+    sound: VirtualSound, tmp_path: Path, flags: list[str]
+) -> None:
+    async def scenario() -> None:
+        async with FakeHub() as hub:
+            more = ("--service", "--session-mode", "button", "--session-led-pin", "22")
+            with agent(sound, tmp_path, hub.url, *flags, *more) as running:
+                device = Device(running)
+                await until(lambda: device.health()["connected"], 40, what="connected")
+                for name in ("button", "led"):
+                    told = device.health()["components"][name]
+                    assert told["state"] == "failed"
+                    assert "no GPIO at all" in told["reason"]
+                    assert "session.gpio_chip" in told["hint"]
+                device.ask("open")
+                await until(lambda: len(hub.session.packets) > 20, what="sound")
+
+    asyncio.run(scenario())
+
+
 class TestAsking:
     def serve(self, token: str | None, visit: Any) -> list[str]:
         done: list[str] = []

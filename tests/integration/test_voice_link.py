@@ -8,10 +8,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 from tests.support.fakehub import tone
 from tests.support.link_device import until
@@ -509,3 +512,104 @@ class TestToken:
                 assert "cannot be run (No such file" in str(await device.failed())
 
         asyncio.run(scenario())
+
+    def test_a_refresh_token_brings_fresh_ones_and_is_replaced_itself(self, tmp_path: Path) -> None:
+        fresh = [jwt(time.time() + 3600 + number) for number in range(2)]
+
+        async def scenario() -> None:
+            async with TokenEndpoint(tmp_path) as endpoint, VoiceService(tokens={fresh[1]}) as service:
+                endpoint.answers = [
+                    {"id_token": token, "refresh_token": f"refresh-{number}", "expires_in": "3600"}
+                    for number, token in enumerate(fresh)
+                ]
+                async with VoiceDevice(service.url, token=None, **endpoint.settings) as device:
+                    device.start()
+                    device.sessions.open("test")
+                    error = await device.failed()  # the first one is refused by the service
+                    assert not error.permanent
+                    device.running = None
+                    await device.talking()
+                assert endpoint.asked == [
+                    {"grant_type": "refresh_token", "refresh_token": "refresh"},
+                    {"grant_type": "refresh_token", "refresh_token": "refresh-0"},
+                ]
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize(
+        ("answer", "kind", "permanent", "words"),
+        [
+            (400, HubRefusedError, True, "refuses our refresh token (400). Log in to the service anew"),
+            (403, HubRefusedError, True, "refuses our refresh token (403)"),
+            (503, HubUnreachableError, False, "cannot do it now (503)"),
+            (302, HubUnreachableError, False, "cannot do it now (302)"),
+            ({}, HubAnswerError, False, "holds no id_token"),
+            ({"id_token": "two words"}, HubAnswerError, False, "holds no id_token"),
+            ([], HubAnswerError, False, "is no JSON object"),
+            ("{", HubAnswerError, False, "is no JSON object"),
+            ({"id_token": jwt(1_700_000_000)}, HubRefusedError, True, "voice.refresh_url gave is expired"),
+        ],
+    )
+    def test_a_refresh_that_does_not_help(
+        self, tmp_path: Path, answer: Any, kind: type[PinnaError], permanent: bool, words: str
+    ) -> None:
+        async def scenario() -> None:
+            async with TokenEndpoint(tmp_path) as endpoint:
+                endpoint.answers = [answer]
+                async with VoiceDevice("ws://127.0.0.1:9/", token=None, **endpoint.settings) as device:
+                    device.start()
+                    error = await device.failed()
+            assert isinstance(error, kind)
+            assert error.permanent == permanent
+            assert words in str(error)
+            assert "key=k" not in str(error)
+
+        asyncio.run(scenario())
+
+    def test_nobody_refreshes(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with TokenEndpoint(tmp_path) as endpoint:
+                settings = endpoint.settings
+            async with VoiceDevice("ws://127.0.0.1:9/", token=None, **settings) as device:
+                device.start()
+                error = await device.failed()
+            assert isinstance(error, HubUnreachableError)
+            assert "key=k" not in str(error)
+
+        asyncio.run(scenario())
+
+
+class TokenEndpoint:
+    """Gives what `answers` says, in turn: a status, text, or a body as JSON. `asked`: the forms."""
+
+    def __init__(self, folder: Path) -> None:
+        self.answers: list[Any] = []
+        self.asked: list[dict[str, Any]] = []
+        self._file = folder / "refresh_token"
+        self._file.write_text("refresh\n")
+        self._file.chmod(0o600)
+        app = web.Application()
+        app.router.add_post("/v1/token", self._answer)
+        self._server = TestServer(app)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "refresh_url": str(self._server.make_url("/v1/token").with_query(key="k")),
+            "refresh_token_file": str(self._file),
+        }
+
+    async def __aenter__(self) -> TokenEndpoint:
+        await self._server.start_server()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        assert request.query["key"] == "k"
+        self.asked.append(dict(await request.post()))
+        answer = self.answers.pop(0)
+        if isinstance(answer, int):
+            return web.Response(status=answer, headers={"Location": "/elsewhere"})
+        return web.Response(text=answer if isinstance(answer, str) else json.dumps(answer))

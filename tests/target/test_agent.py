@@ -70,6 +70,20 @@ def test_the_agent_runs(facts: Answer) -> None:
 
 
 @pytest.mark.live
+def test_people_on_the_device_can_mute_it(facts: Answer) -> None:
+    """`sudo pinna session mute` shows the agent's own token: made by itself, and nobody else's to read."""
+    path = "/var/lib/pinna-agent/session_token"
+    found = facts["files"][path]
+    must(found, f"there is no {path}, so `pinna session` cannot change anything", f"systemctl restart {UNIT}")
+    is_ = (found["owner"], found["group"], found["mode"])
+    must(
+        is_ == ("pinna", "pinna", "0640"),
+        f"{path} is {is_[0]}:{is_[1]} {is_[2]}, not pinna:pinna 0640",
+        f"rm {path}; systemctl restart {UNIT}",
+    )
+
+
+@pytest.mark.live
 def test_the_agent_is_sandboxed(facts: Answer) -> None:
     exposure = facts["exposure"]
     must(exposure is not None, "systemd-analyze security says nothing of it", CONVERGE)

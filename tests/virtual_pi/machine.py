@@ -241,6 +241,11 @@ class Machine:
         self._drop_connection()
         self.wait_ssh(timeout)
 
+    def press_power_button(self) -> None:
+        """For a tenth of a second of the machine's time. On `Virt`, it is line 3 of a GPIO chip."""
+        assert self._qmp is not None, "not started"
+        self._qmp.command("system_powerdown")
+
     def power_cut(self) -> None:
         """Pull the power: no shutdown. What the guest did not flush is lost. `start` follows."""
         self._drop_connection()

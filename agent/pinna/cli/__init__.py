@@ -291,10 +291,14 @@ def _top(options: argparse.Namespace) -> int:
 
 def _session(options: argparse.Namespace) -> int:
     from pinna import top  # noqa: PLC0415  (used here alone)
+    from pinna.session import kept  # noqa: PLC0415
 
-    http = _load(options).config.http
-    url = options.url or f"http://{http.host}:{http.port}"
-    body = top.session(url, options.action, read_secret(http.token_file, os.environ.get(HTTP_TOKEN)))
+    config = _load(options).config
+    token = read_secret(config.http.token_file, os.environ.get(HTTP_TOKEN))
+    if token is None and options.action and not options.url:  # it is of the agent here, and only asked then
+        token = kept.read_token(kept.folder_of_service(config))
+    url = options.url or f"http://{config.http.host}:{config.http.port}"
+    body = top.session(url, options.action, token)
     if options.json:
         print(json.dumps(body, indent=1))
     else:

@@ -98,11 +98,28 @@ class _Reading:
                 f"hub.url is {_shown(hub.url)}, but hub.dialect is {hub.dialect}",
                 'Give an http:// or https:// address, or set hub.dialect to "websocket"',
             )
-        if config.session.mode == "wakeword" and not config.session.wake_words:
+        if config.session.mode.endswith("wakeword") and not config.session.wake_words:
             self.reject(
                 self.sources["session.wake_words"].removeprefix("file "),
-                "session.wake_words is empty, and session.mode is wakeword",
+                f"session.wake_words is empty, and session.mode is {config.session.mode}",
                 "Name at least one wake word",
+            )
+        voice = config.voice
+        if bool(voice.refresh_url) != bool(voice.refresh_token_file):
+            there, missing = sorted(
+                ("voice.refresh_url", "voice.refresh_token_file"), key=lambda name: not value_of(config, name)
+            )
+            self.reject(
+                self.sources[there].removeprefix("file "),
+                f"{there} is given, but not {missing}",
+                "Give both or none",
+            )
+        session = config.session
+        if session.mode.startswith("button") and session.led_pin == session.button_pin:
+            self.reject(
+                self.sources["session.led_pin"].removeprefix("file "),
+                f"session.led_pin and session.button_pin are both {session.led_pin}",
+                "Give each a line of its own",
             )
         if not is_loopback(http.host) and not http.token_file and not environ.get(HTTP_TOKEN):
             self.reject(

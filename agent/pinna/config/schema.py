@@ -50,6 +50,15 @@ def is_hub_url(text: str) -> bool:
     )
 
 
+def is_refresh_url(text: str) -> bool:
+    """Empty, or where a secret may be posted to: nobody between can read it."""
+    if not text:
+        return True
+    url = urlsplit(text) if is_hub_url(text) else None
+    local = url is not None and url.hostname in ("127.0.0.1", "::1", "localhost")
+    return url is not None and (url.scheme == "https" or (url.scheme == "http" and local))
+
+
 def is_ice_server(text: str) -> bool:
     """RFC 7064 and 7065, as far as aiortc understands them."""
     return re.fullmatch(r"(stun|turn)s?:[^\s?:@]+(:[0-9]{1,5})?(\?transport=(udp|tcp))?", text) is not None
@@ -160,6 +169,19 @@ class VoiceConfig:
             "is refused. Run without a shell."
         ),
     ] = ()
+    refresh_url: Annotated[
+        str,
+        About(
+            "Without such a command: an endpoint that gives a fresh token for a refresh token, with its key "
+            "(Firebase: https://securetoken.googleapis.com/v1/token?key=...).",
+            check=is_refresh_url,
+            allowed="an https:// address, without user name and password",
+            private=True,
+        ),
+    ] = ""
+    refresh_token_file: Annotated[
+        str, dataclasses.replace(_TOKEN_FILE, help="A file with that refresh token. Read each time.")
+    ] = ""
     log_text: Annotated[
         Literal["masked", "plain"], About("Whether the words of a talk may stand in the log (at debug).")
     ] = "masked"
@@ -168,10 +190,10 @@ class VoiceConfig:
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     mode: Annotated[
-        Literal["always", "request", "wakeword"],
+        Literal["always", "request", "button", "wakeword", "button+wakeword"],
         About(
             "When the microphone may leave the device: always; in sessions that are asked for (`pinna "
-            "session open`); or in those and ones that a wake word begins."
+            "session open`); or in those and ones that a button, a wake word, or either begins."
         ),
     ] = "always"
     pre_roll_ms: Annotated[
@@ -208,6 +230,27 @@ class SessionConfig:
     barge_in: Annotated[Literal["off", "on"], About("Whether a wake word counts while the hub speaks.")] = (
         "off"
     )
+    button_pin: Annotated[
+        int, About("The GPIO line that the button is at, as the chip counts them (BCM numbers).", 0, 511)
+    ] = 17
+    button_wiring: Annotated[
+        Literal["ground", "supply"],
+        About("What the button connects its line to; the line is pulled the other way."),
+    ] = "ground"
+    led_pin: Annotated[
+        int, About("The GPIO line of a LED that tells the state; -1: there is none.", -1, 511)
+    ] = -1
+    tones: Annotated[
+        Literal["off", "on"], About("Whether short tones from the loudspeaker tell what the session does.")
+    ] = "off"
+    gpio_chip: Annotated[
+        str,
+        About(
+            "The chip of both lines, such as /dev/gpiochip0; empty: that of a Raspberry Pi's header.",
+            check=is_path_or_empty,
+            allowed="the absolute path of a GPIO character device",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +268,9 @@ class HttpConfig:
         str,
         dataclasses.replace(
             _TOKEN_FILE,
-            help="A file with the bearer token that /health and /metrics ask for, and without which "
-            "nobody changes /session.",
+            help="A file with the bearer token that /health, /metrics and /session ask for. Without one they "
+            "tell everyone on this device, and `pinna session` changes with a token that the agent makes "
+            "(`session_token` in `session.state_dir`).",
         ),
     ] = ""
 

@@ -1,4 +1,4 @@
-"""The credentials of a voice service: a JWT that expires, and a command that prints the next one."""
+"""The credentials of a voice service: a JWT that expires, and a command or endpoint for the next one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeGuard
 
 from pinna.errors import HubRefusedError
 
@@ -40,20 +40,35 @@ def expiry(token: str) -> float | None:
     return min(max(ends, 0.0), LAST) if math.isfinite(ends) else None
 
 
+def is_token(given: object) -> TypeGuard[str]:
+    """RFC 6750: visible ASCII."""
+    return isinstance(given, str) and re.fullmatch(rf"[!-~]{{1,{MAX_TOKEN_BYTES}}}", given) is not None
+
+
 class Credentials:
-    """Gives a token that is not expired. `read` gives the configured one, of file or environment."""
+    """Gives a token that is not expired. `read` gives the configured one, of file or environment.
+
+    Fresh ones come of `command`, if it is not empty, or else of `refresh`.
+    """
 
     def __init__(
         self,
         read: Callable[[], str | None],
         command: tuple[str, ...],
+        refresh: Callable[[], Awaitable[str]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._read = read
         self._command = command
+        self._fetch = self._run if command else refresh
         self._clock = clock
-        self._fresh: str | None = None  # printed by the command
+        self._fresh: str | None = None
         self._refused: set[str] = set()
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a fresh one can be had without people."""
+        return self._fetch is not None
 
     async def token(self) -> str:
         """Raises HubRefusedError, permanent, with the way to a new one; ConfigError of an unreadable file."""
@@ -61,11 +76,18 @@ class Credentials:
         for token in (given, self._fresh):
             if token is not None and self._holds(token):
                 return token
-        if not self._command:
+        if self._fetch is None:
             raise self._none(given)
-        self._fresh = await self._run()
+        self._fresh = await self._fetch()
         if not self._holds(self._fresh):
-            raise _error("the token that voice.token_command printed is expired or refused, too", _COMMAND)
+            whence = "voice.token_command printed" if self._command else "voice.refresh_url gave"
+            raise _error(
+                f"the token that {whence} is expired or refused, too",
+                _COMMAND
+                if self._command
+                else "Is this device's clock right (`timedatectl`)? Or is the "
+                "refresh token of another service?",
+            )
         return self._fresh
 
     def refused(self, token: str) -> None:
@@ -113,14 +135,14 @@ class Credentials:
                 f"voice.token_command ended with code {process.returncode}", _COMMAND, permanent=False
             )
         token = out[: MAX_TOKEN_BYTES + 1].decode("ascii", "replace").strip()
-        if len(token) > MAX_TOKEN_BYTES or not re.fullmatch(r"[!-~]+", token):
+        if not is_token(token):
             raise _error("what voice.token_command printed is no token", _COMMAND)
         return token
 
 
 _ANEW: Final = (
     "Write a new one into the file that `hub.token_file` names (or PINNA_HUB_TOKEN), or let "
-    "`voice.token_command` fetch it"
+    "`voice.token_command` or `voice.refresh_url` fetch it"
 )
 _COMMAND: Final = "Run it by hand as the user Pinna runs as: it must print the token and nothing else"
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
 
 import aiohttp
 from yarl import URL
 
-from pinna.config import Config
+from pinna.config import Config, read_secret
 from pinna.errors import HubAnswerError, HubRefusedError, HubUnreachableError
 from pinna.flow.fanout import Subscription
 from pinna.links import Door, LinkStats, News, Speaker
 from pinna.links.ending import to_the_end
 from pinna.links.voice_call import MAX_MESSAGE_BYTES, PATIENCE, Call, Patience, RejectedError, Wire
+from pinna.links.voice_refresh import Refresher
 from pinna.links.voice_token import Credentials
 
 
@@ -46,7 +47,7 @@ class WebSocketLink:
         self._news = news
         self._patience = patience
         self._shown = config.hub.url.partition("?")[0]
-        self._credentials = Credentials(read_token, config.voice.token_command)
+        self._credentials = Credentials(read_token, config.voice.token_command, _refresh(config))
         self._past = LinkStats()
         self._call: Call | None = None
         self._was_connected = False
@@ -98,12 +99,12 @@ class WebSocketLink:
                     await to_the_end(call.end())
             except RejectedError as error:
                 self._credentials.refused(token)
-                command = bool(self._config.voice.token_command)
+                renewable = self._credentials.renewable
                 raise HubRefusedError(
                     f"the voice service at {self._shown} refuses our token ({error})",
                     hint="Write a new one into the file that `hub.token_file` names"
-                    + ("; a fresh one is fetched now" if command else " (or PINNA_HUB_TOKEN)"),
-                    permanent=not command,
+                    + ("; a fresh one is fetched now" if renewable else " (or PINNA_HUB_TOKEN)"),
+                    permanent=not renewable,
                 ) from None
         if call.hung_up:
             self._news.hung_up()
@@ -161,3 +162,8 @@ class WebSocketLink:
             f"the voice service at {self._shown} {what}",
             hint="Check the network, and `hub.url`; trying goes on while there is a session",
         )
+
+
+def _refresh(config: Config) -> Callable[[], Awaitable[str]] | None:
+    url, path = config.voice.refresh_url, config.voice.refresh_token_file
+    return Refresher(url, lambda: read_secret(path, None)).fetch if url else None

@@ -1,9 +1,10 @@
-"""What outlives the process: a mute, and the log of sessions. Both in one folder, written by one thread."""
+"""What outlives the process: a mute and the log of sessions, written by one thread; and a token."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from pinna.session.states import State
 
 MUTED: Final = "muted"
 LOG: Final = "sessions.jsonl"
+TOKEN: Final = "session_token"  # noqa: S105  (the name of a file)
 SERVICE: Final = Path("/var/lib/pinna-agent")
 """The unit's StateDirectory=."""
 
@@ -53,6 +55,40 @@ def look(where: Path) -> tuple[bool, str]:
     except OSError as error:
         return True, f"muted, because {where} cannot be read ({error.strerror}) and may hold a mute"
     return True, ""
+
+
+def own_token(where: Path) -> str | None:
+    """What people on this device change the session with, made at the first start. None: it cannot be kept.
+
+    Readable for the agent's user and group (0640): members of the group need no sudo.
+    """
+    path = where / TOKEN
+    try:
+        where.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not path.exists() or not path.read_text("ascii").strip():
+            fresh = path.with_name(TOKEN + ".new")
+            fresh.unlink(missing_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+                file.write(secrets.token_urlsafe(32) + "\n")
+                os.fchmod(file.fileno(), 0o640)  # whatever the umask
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_token(where: Path) -> str | None:
+    """The same for the command; None when there is none. Raises StorageError when only others may read it."""
+    try:
+        return (where / TOKEN).read_text("ascii").strip() or None
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None
+    except OSError as error:
+        raise StorageError(
+            f"{where / TOKEN}, without which nobody changes the session, cannot be read ({error.strerror})",
+            hint="Ask as a user who may read it: sudo pinna session",
+        ) from error
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, Literal
 
-Mode = Literal["always", "request", "wakeword"]
+Mode = Literal["always", "request", "button", "wakeword", "button+wakeword"]
 
 
 class State(StrEnum):
@@ -26,9 +26,14 @@ class Event(StrEnum):
 REST: Final[Mapping[Mode, State]] = {
     "always": State.SESSION,
     "request": State.IDLE,
+    "button": State.IDLE,
     "wakeword": State.LISTENING,
+    "button+wakeword": State.LISTENING,
 }
 """Where a mode returns to when nothing else holds."""
+
+BUTTON: Final = frozenset({"button", "button+wakeword"})
+"""The modes that have one."""
 
 _TO_REST: Final = None
 TRANSITIONS: Final[Mapping[tuple[State, Event], State | None]] = {

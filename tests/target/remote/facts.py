@@ -63,6 +63,7 @@ FILES = (
     "/etc/pinna/pinna.toml",
     "/etc/pinna/hub_token",
     "/etc/systemd/system/pinna-agent.service",
+    "/var/lib/pinna-agent/session_token",
     "/etc/pinna/recorder.toml",
     "/opt/pinna",
     "/opt/pinna/releases",

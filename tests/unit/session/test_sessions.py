@@ -221,6 +221,27 @@ class TestKept:
         with pytest.raises(StorageError, match="sudo pinna sessions"):
             kept.read_log(tmp_path, 20)
 
+    def test_a_token_of_its_own_is_made_once_and_is_the_groups_too(self, tmp_path: Path) -> None:
+        assert kept.read_token(tmp_path / "state") is None
+        token = kept.own_token(tmp_path / "state")
+        assert token is not None
+        assert len(token) == 43
+        assert kept.own_token(tmp_path / "state") == kept.read_token(tmp_path / "state") == token
+        path = tmp_path / "state" / kept.TOKEN
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.write_text("\n")  # as a power cut may leave it
+        assert kept.own_token(tmp_path / "state") not in (None, "", token)
+
+    def test_a_token_that_cannot_be_kept_is_none_and_one_that_cannot_be_read_is_told(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        assert kept.own_token(tmp_path / "file" / "state") is None
+        assert kept.read_token(tmp_path / "file" / "state") is None
+        (tmp_path / kept.TOKEN).mkdir()
+        with pytest.raises(StorageError, match="sudo pinna session"):
+            kept.read_token(tmp_path)
+
     def test_the_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("STATE_DIRECTORY", raising=False)
         monkeypatch.setenv("XDG_STATE_HOME", "/state")
