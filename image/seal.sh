@@ -18,6 +18,6 @@ cat /run/shadow >/etc/shadow
 passwd --quiet --lock root 2>/dev/null || usermod --lock root
 cd /
 # Not what is mounted: tar fails when a folder of the kernel's changes under it. image/tree.py adds those, empty.
-tar --create --file=/dev/vdc --numeric-owner --xattrs --xattrs-include='*' --one-file-system --format=posix \
+tar --create --file=/dev/vdc --blocking-factor=2048 --numeric-owner --xattrs --xattrs-include='*' --one-file-system --format=posix \
     --exclude=./dev --exclude=./proc --exclude=./run --exclude=./sys --exclude=./tmp --exclude=./lost+found .
 sync

@@ -12,7 +12,7 @@ import yaml
 from image.boards import BOARDS, REFUSED, check, choose, only
 from image.errors import BadInputError, ImageError
 from image.wishes import Wishes, files, read_key
-from tests.image import system
+from tests.support import small_system as system
 
 from image import tree
 

@@ -13,7 +13,7 @@ from image.boards import BOARDS, choose, only
 from image.filesystems import BOOT_BYTES, BOOT_START, ROOT_START, Image
 from image.tools import Tools, tools
 from image.wishes import Wishes, files
-from tests.image import system
+from tests.support import small_system as system
 from tests.virtual_pi.processes import need
 
 from image import describe, filesystems, tree

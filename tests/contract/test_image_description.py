@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from image.boards import choose
 from image.filesystems import Image, Layout
-from tests.image import system
+from tests.support import small_system as system
 
 from image import describe, tree
 
