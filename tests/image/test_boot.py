@@ -6,8 +6,10 @@ does with config.txt before the kernel starts is not emulated.
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,30 @@ def card(image: Image, root: Path, folder: Path) -> tuple[Base, Path, str]:
     return Base(folder), disk, " ".join(boot["cmdline.txt"].decode().split())
 
 
+def flashed(image: Image, folder: Path, hub: FleetHub) -> Image:
+    """A copy of the image, with the owner's wishes on its boot partition."""
+    copy = Image(folder / "pinna.img", image.layout, image.free)
+    shutil.copyfile(image.path, copy.path)
+    write(copy, "pinna.toml", WISHES.format(url=hub.for_pis))
+    write(copy, "hub_token", f"{TOKEN}\n")
+    return copy
+
+
+def plug(machine: Machine, server: UsbipServer) -> None:
+    machine.run("modprobe -a vhci-hcd snd-usb-audio")
+    attach(machine, server, server.plug(Sh04(source=tone(440.0))))
+
+
+def wait_until_heard(machine: Machine, hub: FleetHub) -> None:
+    name = machine.run("hostname").stdout.strip()
+    assert name.startswith("pinna-")
+
+    def heard() -> bool:
+        return frames(hub.health(), name) > 100
+
+    eventually(heard, 600, what="the hub hears it")
+
+
 def write(image: Image, name: str, text: str) -> None:
     """As an owner edits the card in another computer."""
     at = ("-i", f"{image.path}@@{BOOT_START}", "-o", "-", f"::/{name}")
@@ -76,11 +102,8 @@ def pi(
     image: Image, root: Path, hub: FleetHub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
     """Flashed, switched on for the first time, a microphone plugged in; nothing else has been done to it."""
-    flashed = Image(tmp_path_factory.mktemp("flashed") / "pinna.img", image.layout, image.free)
-    shutil.copyfile(image.path, flashed.path)
-    write(flashed, "pinna.toml", WISHES.format(url=hub.for_pis))
-    write(flashed, "hub_token", f"{TOKEN}\n")
-    base, disk, words = card(flashed, root, tmp_path_factory.mktemp("card"))
+    on_card = flashed(image, tmp_path_factory.mktemp("flashed"), hub)
+    base, disk, words = card(on_card, root, tmp_path_factory.mktemp("card"))
     with (
         UsbipServer() as server,
         Machine(base, Virt(memory_mb=1024), disk=disk, kernel_arguments=words) as machine,
@@ -88,8 +111,7 @@ def pi(
         machine.start()
         machine.wait_ssh(900)
         machine.run("systemctl is-system-running --wait", check=False, timeout=900)
-        machine.run("modprobe -a vhci-hcd snd-usb-audio")
-        attach(machine, server, server.plug(Sh04(source=tone(440.0))))
+        plug(machine, server)
         yield machine
 
 
@@ -118,12 +140,7 @@ def test_cloud_init_has_had_its_turn(pi: Machine) -> None:
 
 
 def test_the_hub_hears_it_with_no_hand_on_it(pi: Machine, hub: FleetHub) -> None:
-    name = pi.run("hostname").stdout.strip()
-
-    def heard() -> bool:
-        return bool(frames(hub.health(), name) > 100)
-
-    eventually(heard, 600, what="the hub hears it")
+    wait_until_heard(pi, hub)
 
 
 def test_settings_that_are_wrong_are_told_and_change_nothing(pi: Machine) -> None:
@@ -144,3 +161,26 @@ def test_it_is_a_raspberry_pi_3b(image: Image, root: Path, tmp_path: Path) -> No
         )
         assert machine.run("systemctl --failed --no-legend --plain").stdout == ""
         assert machine.run("findmnt -n -o SOURCE /").stdout.strip() == "/dev/mmcblk0p2"
+
+
+@pytest.mark.full
+def test_ten_power_cuts_leave_a_system_that_comes_up_and_streams(
+    image: Image, root: Path, hub: FleetHub, tmp_path: Path
+) -> None:
+    """At moments of the first start, of later ones, and of running, which the seed decides."""
+    chance = random.Random(20261121)
+    base, disk, words = card(flashed(image, tmp_path, hub), root, tmp_path)
+    with (
+        UsbipServer() as server,
+        Machine(base, Virt(memory_mb=1024), disk=disk, kernel_arguments=words) as machine,
+    ):
+        for _ in range(10):
+            machine.start()
+            time.sleep(chance.uniform(5, 90))  # a moment is what is wanted; ssh answers after about a minute
+            machine.power_cut()
+        machine.start()
+        machine.wait_ssh(900)
+        machine.run("systemctl is-system-running --wait", check=False, timeout=900)
+        assert machine.run("systemctl --failed --no-legend --plain").stdout == ""
+        plug(machine, server)
+        wait_until_heard(machine, hub)
