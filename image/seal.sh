@@ -12,10 +12,9 @@ mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 chown _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 chmod 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 find /var/log -type f -delete
-# No account has a password; the day of its last change would be that of the build.
-awk -F: -v OFS=: -v day="$(($1 / 86400))" '{ if ($2 == "") $2 = "!"; $3 = day; print }' /etc/shadow >/run/shadow
+# No account has a password; the day of its last change would be that of the build. Not by passwd: it leaves backups.
+awk -F: -v OFS=: -v day="$(($1 / 86400))" '{ if ($2 !~ /^[!*]/) $2 = "!"; $3 = day; print }' /etc/shadow >/run/shadow
 cat /run/shadow >/etc/shadow
-passwd --quiet --lock root 2>/dev/null || usermod --lock root
 cd /
 # Not what is mounted: tar fails when a folder of the kernel's changes under it. image/tree.py adds those, empty.
 tar --create --file=/dev/vdc --blocking-factor=2048 --numeric-owner --xattrs --xattrs-include='*' --one-file-system --format=posix \
