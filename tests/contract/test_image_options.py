@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from image.boards import BOARDS, REFUSED, check, choose, only
-from image.errors import BadInputError, ImageError
+from image.cache import need_space
+from image.errors import BadInputError, ImageError, NoSpaceError
 from image.wishes import Wishes, files, read_key
 from tests.support import small_system as system
 
@@ -135,3 +136,10 @@ def test_the_command_says_so_in_one_line(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_too_full_is_named_before_the_work_begins(tmp_path: Path) -> None:
+    with pytest.raises(NoSpaceError, match=rf"{tmp_path} has \d+ MB free") as error:
+        need_space(tmp_path, 1 << 60)
+    assert error.value.exit_code == 4
+    assert "XDG_CACHE_HOME" in str(error.value)
