@@ -47,6 +47,8 @@ def test_files_gaps_sources_storage_and_status(recording: Recording):
             assert (source["name"], source["recording"], source["days"][0]["files"]) == ("mic", True, 4)
             room = await get(http, "/api/storage")
             assert 0 < room["free_bytes"] < room["total_bytes"]
+            held = sum(path.stat().st_size for path in recording.paths)  # the open one too
+            assert room["archive_bytes"] == room["sources"]["mic"] == source["bytes"] == held
             assert await get(http, "/api/status") == {"running": True, "pid": 1}
             assert (await get(http, "/api/files?source=other"))["files"] == []
 

@@ -118,6 +118,11 @@ def test_a_file_is_played_while_it_grows(tmp_path: Path, form: Form):
             await page.wait_for_function(f"() => audio.currentTime > {length + 0.1}")
             assert await page.evaluate("audio.duration") > 48.5
 
+            await page.evaluate("audio.currentTime = audio.duration - 0.3")
+            await page.wait_for_function("() => audio.ended")
+            recording.play(5)  # who has heard everything hears what comes
+            await page.wait_for_function("() => !audio.ended && audio.currentTime > 50", timeout=15_000)
+
     run(scene)
 
 

@@ -113,7 +113,7 @@ def test_nothing_leaves_while_it_is_shut_and_a_mute_outlives_a_restart(
     first, second = sessions(tmp_path)[:2]
     assert (first["opened_by"], first["ended_by"], first["errors"]) == ("request", "request", [])
     assert second["ended_by"] == "request"
-    assert first["seconds"] > 0.5
+    assert first["seconds"] >= 0.4  # 40 frames of sound, a third of them from before
 
 
 def test_a_voice_service_is_called_for_a_session_and_only_then(

@@ -146,10 +146,15 @@ class Library:
             return {}
         return body if isinstance(body, dict) else {}
 
-    def live(self, index: Index) -> set[str]:
-        """Sources with a file that grows. Blocks."""
-        described = (self.describe(row) for row in index.open_files())
-        return {row["source"] for row in described if row["recording"]}
+    def sources(self, index: Index) -> list[dict[str, Any]]:
+        """As the index has them, with what grows now: who is recorded, and its bytes. Blocks."""
+        found = {source["name"]: {**source, "recording": False} for source in index.sources()}
+        for row in index.open_files():
+            file, source = self.describe(row), found.get(row["source"])
+            if source is not None:
+                source["recording"] |= file["recording"]
+                source["bytes"] += file["bytes"]
+        return list(found.values())
 
     def disk(self) -> tuple[int, int]:
         """Bytes in all, and free for this user."""

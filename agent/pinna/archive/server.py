@@ -86,9 +86,7 @@ class Archive:
 
     async def _sources(self, _request: web.Request) -> web.Response:
         """`reading`: a large archive has not been read to its end yet, since this server began."""
-        sources, live = await self._library.ask(lambda index: (index.sources(), self._library.live(index)))
-        for source in sources:
-            source["recording"] = source["name"] in live
+        sources = await self._library.ask(self._library.sources)
         return reply({"sources": sources, "reading": not self._library.whole})
 
     async def _files(self, request: web.Request) -> web.Response:
@@ -112,7 +110,7 @@ class Archive:
         return reply({"running": bool(status), **status})
 
     async def _storage(self, _request: web.Request) -> web.Response:
-        sources = await self._library.ask(lambda index: index.sources())
+        sources = await self._library.ask(self._library.sources)
         total, free = await asyncio.to_thread(self._library.disk)
         return reply(
             {

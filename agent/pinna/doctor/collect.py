@@ -815,6 +815,7 @@ def unit(seconds: float) -> Json:
         "-p",
         "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result,ExecMainStatus",
         AGENT_UNIT,
+        seconds=seconds,
     )
     if shown["code"]:
         raise Unseen(f"systemctl: {shown['err'].splitlines()[-1] if shown['err'] else 'failed'}")

@@ -252,9 +252,8 @@ class Call:
                 case aiohttp.WSMsgType.BINARY:
                     self._bear("is binary")
                 case aiohttp.WSMsgType.ERROR:
-                    code = getattr(got.data, "code", None)
-                    if code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-                        raise self._nonsensical(f"is longer than {MAX_MESSAGE_BYTES >> 20} MiB")
+                    if getattr(got.data, "code", None) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
+                        raise self._too_long()
                     raise self._nonsensical("is no WebSocket message")
                 case _:
                     raise self._closed(self._wire.close_code)
@@ -269,10 +268,15 @@ class Call:
     def _closed(self, code: int | None) -> Exception:
         if code in REFUSED:
             return RejectedError(f"closed with code {code}")
+        if code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:  # we closed it, and whoever sends may know first
+            return self._too_long()
         return HubUnreachableError(
             f"the voice service at {self._shown} has closed the connection (code {code or 'none'})",
             hint="Check the network; trying goes on while there is a session",
         )
+
+    def _too_long(self) -> HubAnswerError:
+        return self._nonsensical(f"is longer than {MAX_MESSAGE_BYTES >> 20} MiB")
 
     def _nonsensical(self, what: str) -> HubAnswerError:
         return HubAnswerError(

@@ -56,6 +56,7 @@ export async function open(chosenFile, at = 0) {
 export async function update(fresh) {
   if (!file || fresh.path !== file.path || fresh.bytes === file.bytes) return;
   file = fresh;
+  goOn();
   await fetchPeaks();
 }
 
@@ -77,8 +78,17 @@ function seek(seconds) {
   draw();
 }
 
-audio.addEventListener("ended", () => {
-  if (file && duration() > loaded + 0.5) load(loaded, true); // it has grown since
+/** Whoever has heard a growing file to its end hears what has come since. */
+function goOn() {
+  if (audio.ended && duration() > loaded + 0.5) load(loaded, true);
+}
+
+audio.addEventListener("ended", async () => {
+  if (!file.recording) return;
+  const words = new URLSearchParams({ source: file.source, day: file.day, before: file.at + 0.001, limit: 1 });
+  const [fresh] = (await ask(`api/files?${words}`)).files;
+  if (fresh) await update(fresh);
+  goOn();
 });
 
 // Drawing

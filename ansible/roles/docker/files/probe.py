@@ -17,7 +17,7 @@ DEVICE = "shared_mic"
 RATE = 48000
 FRAMES = RATE  # one second
 BLOCK = 960
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180  # a busy Pi needs one to load a library
 
 
 def with_pyaudio():
