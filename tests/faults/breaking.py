@@ -58,9 +58,9 @@ FAULTS = (
     Fault("card-not-named", "echo -n other >/sys/class/sound/card0/id"),
     Fault(
         "naming-rule-missing",
-        "mv /etc/udev/rules.d/70-pinna-audio.rules /root; udevadm control --reload; "
+        "mv /etc/udev/rules.d/70-pinna-audio.rules /var/tmp; udevadm control --reload; "
         "echo -n other >/sys/class/sound/card0/id",
-        by_hand="mv /root/70-pinna-audio.rules /etc/udev/rules.d; udevadm control --reload; "
+        by_hand="mv /var/tmp/70-pinna-audio.rules /etc/udev/rules.d; udevadm control --reload; "
         "udevadm trigger --action=change --settle --subsystem-match=sound",
     ),
     Fault(
@@ -68,7 +68,7 @@ FAULTS = (
         f"printf 'pcm.mine {{\\n type hw\\n card 7\\n}}\\n' >{EXTRA}",
         restores=f"rm -f {EXTRA}",
     ),
-    Fault("asound-conf-missing", "mv /etc/asound.conf /root", by_hand="mv /root/asound.conf /etc"),
+    Fault("asound-conf-missing", "mv /etc/asound.conf /var/tmp", by_hand="mv /var/tmp/asound.conf /etc"),
     Fault("alsa-conf-is-a-folder", f"mkdir {EXTRA}", restores=f"rm -rf {EXTRA}"),
     Fault("alsa-conf-unreadable", "chmod 0600 /etc/asound.conf"),
     Fault("alsa-syntax-error", f"echo 'pcm.x {{' >{EXTRA}", restores=f"rm -f {EXTRA} {EXTRA}.broken"),
@@ -104,19 +104,19 @@ FAULTS = (
     Fault("agent-stopped", "systemctl disable -q --now pinna-agent", agent=True),
     Fault(
         "agent-configuration",
-        "cp -p /etc/pinna/pinna.toml /root; echo 'surprise = 1' >>/etc/pinna/pinna.toml; "
+        "cp -p /etc/pinna/pinna.toml /var/tmp; echo 'surprise = 1' >>/etc/pinna/pinna.toml; "
         "systemctl restart --no-block pinna-agent; "
         "until systemctl show -p SubState pinna-agent | grep -q auto; do sleep 0.5; done",
-        by_hand="cp -p /root/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
+        by_hand="cp -p /var/tmp/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
         agent=True,
     ),
     Fault("agent-silent", "kill -STOP $(systemctl show -p MainPID --value pinna-agent)", agent=True),
     Fault(
         "hub-name-unknown",
-        "cp -p /etc/pinna/pinna.toml /root; "
+        "cp -p /etc/pinna/pinna.toml /var/tmp; "
         "sed -i 's#^url = .*#url = \"http://nowhere.invalid:8080\"#' /etc/pinna/pinna.toml; "
         "systemctl restart pinna-agent",
-        by_hand="cp -p /root/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
+        by_hand="cp -p /var/tmp/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
         agent=True,
     ),
     Fault(

@@ -36,11 +36,11 @@ WRONG = (
     Wrong("container-without-group", {"group": ""}),
     Wrong("ipc-namespaces-differ", {"ipc": ""}, holder("outside", SHARE)),
     Wrong("asound-conf-missing", {"asound": ""}),
-    Wrong("alsa-conf-is-a-folder", {"asound": "-v /root/no-such-file:/etc/asound.conf"}),
+    Wrong("alsa-conf-is-a-folder", {"asound": "-v /var/tmp/no-such-file:/etc/asound.conf"}),
     Wrong(
         "foreign-libasound",
-        {"library": f"-v /root/host-libasound:{LIBRARY}:ro"},
-        f"cp -L {LIBRARY} /root/host-libasound",
+        {"library": f"-v /var/tmp/host-libasound:{LIBRARY}:ro"},
+        f"cp -L {LIBRARY} /var/tmp/host-libasound",
     ),
 )
 
@@ -51,7 +51,7 @@ def host(appliance: Appliance) -> Iterator[Appliance]:
     appliance.run("systemctl stop pinna-agent; systemctl start docker")
     yield appliance
     appliance.run(
-        "docker rm -f box; systemctl stop outside; rm -rf /root/no-such-file /root/host-libasound",
+        "docker rm -f box; systemctl stop outside; rm -rf /var/tmp/no-such-file /var/tmp/host-libasound",
         check=False,
     )
 

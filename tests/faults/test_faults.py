@@ -104,11 +104,11 @@ def test_a_hub_that_has_ended(appliance: Appliance, hub: Hub) -> None:
 
 def test_a_hub_that_wants_another_token(appliance: Appliance) -> None:
     with agent(appliance, runs=True):
-        appliance.run("cp -p /etc/pinna/hub_token /root; printf wrong >/etc/pinna/hub_token")
+        appliance.run("cp -p /etc/pinna/hub_token /var/tmp; printf wrong >/etc/pinna/hub_token")
         appliance.run("systemctl restart pinna-agent")
         try:
             found = appliance.first()
         finally:
-            appliance.run("cp -p /root/hub_token /etc/pinna; systemctl restart --no-block pinna-agent")
+            appliance.run("cp -p /var/tmp/hub_token /etc/pinna; systemctl restart --no-block pinna-agent")
         assert found["cause"] == "hub-refuses"
         appliance.until_healed(agent=True)

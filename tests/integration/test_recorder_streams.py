@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.radio import CODECS, Icecast, encode, icecast, server
+from tests.support.radio import CODECS, Answer, Icecast, encode, icecast, server
 from tests.support.ramps import ManualTime, plan
 from tests.support.recorders import recorder
 from tests.support.waiting import eventually
@@ -248,19 +248,26 @@ def test_through_a_playlist_a_redirect_and_a_password(encoded: dict[str, bytes])
     assert b"icy-metadata: 1" in heads[-1].lower()
 
 
-def test_the_password_goes_to_no_other_host():
-    heads = []
+def leading_to(url: str) -> Answer:
+    """Answers that the stream is at another address."""
+    return lambda _path, _head, connection: reply(connection, f"HTTP/1.0 302 Found\nLocation: {url}/")
 
-    def lead_away(_path: str, head: bytes, connection: socket.socket) -> None:
-        reply(connection, f"HTTP/1.0 302 Found\nLocation: {elsewhere.replace('127.0.0.1', 'localhost')}/")
+
+def refusing(heads: list[bytes]) -> Answer:
+    """Has nothing, and keeps what it was asked."""
 
     def refuse(_path: str, head: bytes, connection: socket.socket) -> None:
         heads.append(head)
         reply(connection, "HTTP/1.0 404 Not Found")
 
+    return refuse
+
+
+def test_the_password_goes_to_no_other_host():
+    heads: list[bytes] = []
     with (
-        server(refuse) as elsewhere,
-        server(lead_away) as url,
+        server(refusing(heads)) as elsewhere,
+        server(leading_to(elsewhere.replace("127.0.0.1", "localhost"))) as url,
         listening(url.replace("http://", "http://me:secret@")) as listener,
     ):
         assert "answers 404" in listener.wait_down()
@@ -383,18 +390,10 @@ def test_a_certificate_of_another_host_is_refused(certificate: Path, monkeypatch
 
 def test_the_password_does_not_leave_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
-    heads = []
-
-    def lead_away(_path: str, _head: bytes, connection: socket.socket) -> None:
-        reply(connection, f"HTTP/1.0 302 Found\nLocation: {plain}/")
-
-    def refuse(_path: str, head: bytes, connection: socket.socket) -> None:
-        heads.append(head)
-        reply(connection, "HTTP/1.0 404 Not Found")
-
+    heads: list[bytes] = []
     with (
-        server(refuse) as plain,
-        server(lead_away, secured(certificate)) as url,
+        server(refusing(heads)) as plain,
+        server(leading_to(plain), secured(certificate)) as url,
         listening(url.replace("https://", "https://me:secret@")) as listener,
     ):
         assert "answers 404" in listener.wait_down()

@@ -176,7 +176,8 @@ class Index:
         with self._lock:
             self._base.execute("BEGIN")
             for table in ("day", "file", "gap"):
-                self._base.execute(f"DELETE FROM {table} WHERE source = ? AND day = ?", (source, day))  # noqa: S608
+                forget = f"DELETE FROM {table} WHERE source = ? AND day = ?"  # noqa: S608 (as above)
+                self._base.execute(forget, (source, day))
             self._base.executemany(
                 "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", files
             )

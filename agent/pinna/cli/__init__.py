@@ -308,10 +308,14 @@ def _sessions(options: argparse.Namespace) -> int:
 
     if options.last < 1:
         raise UsageError(f"--last is {options.last}", hint="Give 1 or more")
-    entries = kept.read_log(kept.folder_of_service(_load(options).config), options.last)
+    where = kept.folder_of_service(_load(options).config)
+    entries, torn = kept.read_log(where, options.last)
+    if torn:
+        left_out = f"{torn} line{'s' if torn > 1 else ''} of {where / kept.LOG} or the one before left out"
+        print(f"{left_out}: torn, as a power cut leaves them", file=sys.stderr)
     if options.json:
         print(json.dumps(entries, indent=1))
-    elif not entries:
+    elif not entries and not torn:
         print('No session has been logged. With `session.mode = "always"` there are none.')
     for entry in () if options.json else entries:
         errors = "".join(f"  ERROR {error}" for error in entry["errors"])

@@ -245,7 +245,10 @@ def _shown(given: object) -> str:
     if isinstance(given, dict):
         return "a table"
     if isinstance(given, list):
-        return "a list"
+        if any(isinstance(item, list | dict) for item in given):
+            return "a list"
+        text = f"[{', '.join(_shown(item) for item in given[:8])}{', ...' if len(given) > 8 else ''}]"
+        return text if len(text) <= 200 else text[:196] + "...]"
     try:
         text = ascii(given) if isinstance(given, str) else repr(given)
     except ValueError:  # an integer too long for Python to print

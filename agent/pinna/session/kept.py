@@ -140,8 +140,8 @@ def _sync(where: Path) -> None:
             os.close(handle)
 
 
-def read_log(where: Path, last: int) -> list[dict[str, Any]]:
-    """The latest sessions, oldest first. A torn line is left out. Raises StorageError."""
+def read_log(where: Path, last: int) -> tuple[list[dict[str, Any]], int]:
+    """The latest sessions, oldest first, and how many lines tell of none: torn ones. Raises StorageError."""
 
     def lines() -> Iterator[str]:
         for name in (LOG + ".1", LOG):
@@ -155,15 +155,17 @@ def read_log(where: Path, last: int) -> list[dict[str, Any]]:
                     hint="Ask as a user who may read it: sudo pinna sessions",
                 ) from error
 
-    entries = []
+    entries, torn = [], 0
     for line in lines():
         try:
             entry = json.loads(line)
-        except ValueError:
-            continue
+        except (ValueError, RecursionError):
+            entry = None
         if (
             isinstance(entry, dict)
             and {"began", "opened_by", "seconds", "ended_by", "errors"} <= entry.keys()
         ):
             entries.append(entry)
-    return entries[-last:]
+        else:
+            torn += 1
+    return entries[-last:], torn

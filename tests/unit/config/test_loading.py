@@ -118,6 +118,7 @@ class TestMistakes:
             ('[http]\nhost = "two words"', 2, ["IP address or a host name"]),
             ("hub = 3", 1, ["hub is 3", "[hub]"]),
             ("[[hub]]", 1, ["hub is a list", "[hub]"]),
+            ('session.wake_words = ["hey you"]', 1, ["session.wake_words is ['hey you']", "okay_nabu"]),
             ("[hub.url]\nx = 1", 1, ["hub.url is a table"]),
             ("[hub]\nulr = 1", 2, ["no key 'hub.ulr'", "Did you mean hub.url?"]),
             ('url = "http://hub"', 1, ["no key 'url'", "Did you mean hub.url?"]),

@@ -183,7 +183,7 @@ class TestKept:
         bench.sessions.close("hub")
         bench.sessions.open("request")
         keeper.close()  # while it lasts
-        first, second = kept.read_log(tmp_path, 20)
+        (first, second), _ = kept.read_log(tmp_path, 20)
         assert (first["opened_by"], first["ended_by"], first["errors"]) == (
             "wake word",
             "hub",
@@ -191,7 +191,7 @@ class TestKept:
         )
         assert first["seconds"] >= 0
         assert second["ended_by"] == "stop of the agent"
-        assert kept.read_log(tmp_path, 1) == [second]
+        assert kept.read_log(tmp_path, 1) == ([second], 0)
         assert stat.S_IMODE((tmp_path / kept.LOG).stat().st_mode) & stat.S_IWOTH == 0
 
     def test_always_logs_no_sessions(self, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ class TestKept:
         keeper = kept.Keeper(tmp_path, gated=False, trouble=pytest.fail)
         bench.sessions.follow(keeper.follow)
         keeper.close()
-        assert kept.read_log(tmp_path, 20) == []
+        assert kept.read_log(tmp_path, 20) == ([], 0)
         assert list(tmp_path.iterdir()) == []
 
     def test_torn_lines_are_left_out_and_a_full_log_makes_room(self, tmp_path: Path) -> None:
@@ -212,7 +212,8 @@ class TestKept:
             bench.sessions.open("request")
             bench.sessions.close("request")
         keeper.close()
-        assert len(kept.read_log(tmp_path, 20)) == 2
+        entries, torn = kept.read_log(tmp_path, 20)
+        assert (len(entries), torn) == (2, 4)
         assert log.stat().st_size < 1000
 
     def test_a_log_that_cannot_be_read_is_told(self, tmp_path: Path) -> None:
