@@ -30,6 +30,18 @@ for word in $words; do
 done
 export SOURCE_DATE_EPOCH
 
+# Nobody reads manuals and translations on an appliance; licences stay. The host has unpacked the rest already.
+cat >/etc/dpkg/dpkg.cfg.d/pinna <<END
+path-exclude=/usr/share/doc/*
+path-include=/usr/share/doc/*/copyright
+path-exclude=/usr/share/info/*
+path-exclude=/usr/share/locale/*/LC_MESSAGES/*
+path-exclude=/usr/share/man/*
+END
+find /usr/share/doc -type f ! -name copyright -delete
+find /usr/share/info /usr/share/man /usr/share/locale/*/LC_MESSAGES -type f -delete
+find /usr/share/doc /usr/share/man -xtype l -delete
+
 later=/var/cache/apt/archives/later
 dpkg --force-depends --force-unsafe-io --unpack "$later"/base-passwd_* "$later"/base-files_* || give_up base
 dpkg --force-depends --force-unsafe-io --configure base-passwd base-files || give_up base
@@ -51,6 +63,18 @@ CONSOLES="tty0 ttyS1,115200"
 END
 # xz'ed modules do not get smaller; at zstd's default of 19 a small Pi takes minutes for each kernel.
 echo 'COMPRESSLEVEL=1' >/etc/initramfs-tools/conf.d/pinna
+# Of what Debian takes along for any machine, what no Pi needs to find its root: half of the initramfs, which lies
+# on the card twice. What it names is left out, all else stays: that boots more than a list of what is needed would.
+cat >/etc/initramfs-tools/hooks/pinna <<'END'
+#!/bin/sh
+[ "$1" != prereqs ] || exit 0
+cd "$DESTDIR/lib/modules/$version/kernel"
+rm -rf drivers/net drivers/gpu drivers/infiniband drivers/message drivers/target net
+rm -rf fs/btrfs fs/xfs fs/f2fs fs/jfs fs/reiserfs fs/nfs fs/smb
+find drivers/scsi -mindepth 1 -type d -prune -exec rm -rf {} +
+rm -f "$DESTDIR/usr/lib/udev/hwdb.bin"
+END
+chmod 755 /etc/initramfs-tools/hooks/pinna
 version=$(ls /usr/lib/modules)
 rm /run/build/update-initramfs
 echo "pinna: initramfs"

@@ -75,7 +75,7 @@ def machine(
     disk = console.with_name("script.raw")
     disk.write_bytes(script.read_bytes().ljust(1 << 16, b"\n"))
     command = [
-        *(need("qemu-system-aarch64", "qemu-system-arm"), "-M", "virt", "-cpu", "cortex-a53", "-smp", "2"),
+        *(need("qemu-system-aarch64", "qemu-system-arm"), "-M", "virt", "-cpu", "cortex-a53", "-smp", "1"),
         *("-m", "1536", "-accel", "tcg,thread=multi,tb-size=512", "-display", "none", "-no-reboot"),
         *("-kernel", str(kernel.image), "-initrd", str(kernel.initrd), "-serial", f"file:{console}"),
         *(

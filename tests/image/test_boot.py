@@ -117,6 +117,7 @@ def pi(
 
 def test_nothing_failed(pi: Machine) -> None:
     assert pi.run("systemctl --failed --no-legend --plain").stdout == ""
+    assert "ordering cycle" not in pi.run("journalctl --boot --no-pager _PID=1", timeout=120).stdout
 
 
 def test_the_root_has_taken_the_whole_card(pi: Machine) -> None:

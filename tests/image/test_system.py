@@ -83,6 +83,21 @@ def test_a_kernel_update_will_describe_the_card_not_the_builder(root: Path) -> N
     assert len(kernels) == 1
 
 
+def test_the_initramfs_finds_the_root_on_each_board_and_carries_little_else(root: Path) -> None:
+    (initramfs,) = (item.content for item in tree.boot_files(root) if item.path.name.startswith("initrd.img-"))
+    needed = ("mmc/host/bcm2835", "mmc/host/sdhci-iproc", "fs/ext4/ext4")
+    needed += ("host/xhci-pci", "dwc2/dwc2", "storage/usb-storage", "storage/uas")
+    assert not [name for name in needed if f"{name}.ko".encode() not in initramfs]
+    assert len(initramfs) < 24 << 20
+
+
+def test_documentation_is_left_out_but_for_licences(entries: dict[str, tarfile.TarInfo]) -> None:
+    documents = [name for name in entries if re.match(r"usr/share/(doc|man|info)/.", name)]
+    files = [name for name in documents if not entries[name].isdir() and not entries[name].issym()]
+    assert [name for name in files if name.endswith("/copyright")]
+    assert not [name for name in files if not name.endswith("/copyright")]
+
+
 def test_the_watchdog_is_within_what_the_chip_can_count(root: Path) -> None:
     values = re.findall(
         r"(?m)^(\w+WatchdogSec)=(\d+)s$", text(root, "etc/systemd/system.conf.d/pinna-watchdog.conf")
