@@ -158,7 +158,13 @@ class SystemdNotifier:
 
 
 class Watchdog:
-    """Feeds systemd's watchdog only while captured frames advance: a deaf agent must not look alive."""
+    """Feeds systemd's watchdog only while captured frames advance: a deaf agent must not look alive.
+
+    It looks far more often than systemd asks for (at half the time, sd_watchdog_enabled(3)): one look that
+    sees nothing, at a device that is just being opened, must not cost half of what is allowed.
+    """
+
+    LOOKS = 12
 
     def __init__(
         self,
@@ -175,17 +181,18 @@ class Watchdog:
     def check(self) -> bool:
         """Feed if frames have come since the last check."""
         now = self._frames()
-        advanced = now > self._seen
+        begun_anew = now < self._seen
+        advanced = now > (0 if begun_anew else self._seen)
         self._seen = now
         if advanced:
             self._notifier.alive()
         return advanced
 
     async def run(self) -> None:
-        """Check at half the time systemd allows (sd_watchdog_enabled(3)); return at once if it does not."""
+        """Check `LOOKS` times in the time that systemd allows; return at once if it does not watch."""
         allowed = self._notifier.watchdog_seconds
         while allowed is not None:
-            await self._sleep(allowed / 2)
+            await self._sleep(allowed / self.LOOKS)
             self.check()
 
 

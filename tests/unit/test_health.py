@@ -170,15 +170,15 @@ class TestSystemd:
 class TestWatchdog:
     def test_is_fed_while_frames_advance_and_only_then(self, systemd: tuple[socket.socket, str]) -> None:
         listener, address = systemd
-        captured = iter([0, 0, 50, 100, 100, 100, 0, 50, 50])  # 0 again: the device has been reopened
+        captured = iter([0, 0, 50, 100, 100, 100, 0, 50, 50, 20])  # less: the device has been reopened
         watchdog = Watchdog(lambda: next(captured), SystemdNotifier({"NOTIFY_SOCKET": address}))
-        fed = [watchdog.check() for _ in range(8)]
-        assert fed == [False, True, True, False, False, False, True, False]
-        assert [listener.recv(64) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        fed = [watchdog.check() for _ in range(9)]
+        assert fed == [False, True, True, False, False, False, True, False, True]
+        assert [listener.recv(64) for _ in range(4)] == [b"WATCHDOG=1"] * 4
         with pytest.raises(BlockingIOError):
             listener.recv(64)
 
-    def test_checks_at_half_the_time_allowed(self) -> None:
+    def test_checks_often_enough_that_one_look_in_vain_costs_little(self) -> None:
         clock = ManualClock()
         frames = 0
 
@@ -192,7 +192,7 @@ class TestWatchdog:
         watchdog = Watchdog(lambda: frames, SystemdNotifier({"WATCHDOG_USEC": "30000000"}), sleep)
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(watchdog.run())
-        assert clock.slept == [15, 15, 15]
+        assert clock.slept == [2.5, 2.5, 2.5]
 
     def test_has_nothing_to_do_when_systemd_does_not_watch(self) -> None:
         asyncio.run(Watchdog(lambda: 0, SystemdNotifier({})).run())

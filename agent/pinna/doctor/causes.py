@@ -347,9 +347,8 @@ _ALL: Final = (
         "sharing",
         "{file} shares the microphone without ipc_perm, so with its first user alone",
         "`unable to create IPC semaphore`, `unable to create IPC shm instance`: the default mode is 0600.",
-        "Share as Pinna's asound.conf does: `ipc_perm 0660`, `ipc_gid audio`, `ipc_key_add_uid "
-        "false`; then remove the "
-        "old objects and start those who share anew.",
+        "Share as Pinna's asound.conf does, with `ipc_perm 0660` and `ipc_gid audio`; then remove the old "
+        "objects and start those who share anew.",
         (
             r"sed -i -E 's/^([[:space:]]*)(ipc_key[[:space:]=].*)$/\1\2\n\1ipc_perm 0660\n\1ipc_gid "
             r"audio/' '{file}'",
