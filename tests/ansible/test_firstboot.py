@@ -178,6 +178,25 @@ class TestSettings:
         firstboot.settings(device)
         assert device.boot.is_file()
 
+    def test_a_boot_partition_that_is_not_mounted_leaves_what_was_in_force(
+        self, device: firstboot.Device, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (device.root / "etc/hostname").write_text("kitchen\n")
+        mounted = (device.boot / "cmdline.txt").read_text()
+        (device.boot / "cmdline.txt").unlink()
+        firstboot.settings(device)
+        assert configured(device)["device_id"] == "kitchen"
+        firstboot.settled(device)
+        assert capsys.readouterr().out.count("boot-firmware.mount") == 2
+        assert list(device.boot.iterdir()) == []
+        (device.boot / "cmdline.txt").write_text(mounted)
+        device.wishes.write_text('device_id = "hall"\n')
+        firstboot.settings(device)
+        (device.boot / "cmdline.txt").unlink()
+        device.wishes.unlink()
+        firstboot.settings(device)
+        assert configured(device)["device_id"] == "hall"
+
     @pytest.mark.parametrize(
         ("wishes", "match"),
         [

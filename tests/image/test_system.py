@@ -84,7 +84,9 @@ def test_a_kernel_update_will_describe_the_card_not_the_builder(root: Path) -> N
 
 
 def test_the_initramfs_finds_the_root_on_each_board_and_carries_little_else(root: Path) -> None:
-    (initramfs,) = (item.content for item in tree.boot_files(root) if item.path.name.startswith("initrd.img-"))
+    (initramfs,) = (
+        item.content for item in tree.boot_files(root) if item.path.name.startswith("initrd.img-")
+    )
     needed = ("mmc/host/bcm2835", "mmc/host/sdhci-iproc", "fs/ext4/ext4")
     needed += ("host/xhci-pci", "dwc2/dwc2", "storage/usb-storage", "storage/uas")
     assert not [name for name in needed if f"{name}.ko".encode() not in initramfs]

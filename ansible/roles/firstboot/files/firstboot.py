@@ -30,6 +30,10 @@ UNNAMED: Final = "pinna"
 
 CREDENTIAL: Final = "/run/credentials/pinna-agent.service/hub_token"
 MAX_BYTES: Final = 1 << 16
+NO_BOOT: Final = (
+    "the boot partition, with its pinna.toml, is not there. `systemctl status boot-firmware.mount` says why; "
+    "what was in force before stays"
+)
 MICROPHONE: Final = {
     "serial": r"[A-Za-z0-9 ._:-]{1,126}",
     "port": r"[0-9]+-[0-9]+(\.[0-9]+)*",
@@ -53,6 +57,10 @@ class Device:
         self.configuration = root / "etc/pinna/pinna.toml"
         self.token = root / "etc/pinna/hub_token"
         self.microphone = root / "etc/udev/rules.d/69-pinna-microphone.rules"
+
+    def has_boot(self) -> bool:
+        """Whether the boot partition is mounted: no Pi starts from one without this file."""
+        return (self.boot / "cmdline.txt").is_file()
 
     def wanted(self) -> dict[str, Any]:
         """What pinna.toml says; nothing if there is none. Raises TroubleError for one that is no TOML."""
@@ -159,13 +167,17 @@ def settings(device: Device) -> None:
     Nothing changes when anything in it is wrong.
     """
     troubles = []
+    applied = device.state / "applied"
     try:
+        if not device.has_boot():
+            if not applied.exists():
+                apply(device, {}, "")  # its name, at least: no two devices may call themselves the same
+            raise TroubleError(NO_BOOT)
         wanted = device.wanted()
         token = read_token(device, wanted)
         asked = hashlib.sha256(
             json.dumps([wanted, token, hostname(device)], default=str).encode()
         ).hexdigest()
-        applied = device.state / "applied"
         if not applied.is_file() or applied.read_text() != asked:
             apply(device, wanted, token)
             write(applied, asked)
@@ -332,6 +344,8 @@ def settled(device: Device) -> None:
 
 def keep_command_line(device: Device) -> None:
     """What Imager added to cmdline.txt goes where raspi-firmware's hook looks when it writes that anew."""
+    if not device.has_boot():
+        raise TroubleError(NO_BOOT)
     built = device.root / "usr/lib/pinna/cmdline.txt"
     present = (device.boot / "cmdline.txt").read_text().split()
     added = [word for word in present if word not in built.read_text().split()]
@@ -356,7 +370,9 @@ def tell(device: Device, part: str, troubles: Sequence[str]) -> None:
     everything = [line for file in parts for line in file.read_text().splitlines()]
     text = f"This device calls itself {hostname(device)}.\n"
     text += "".join(f"Wrong: {line}\n" for line in everything) or "All that is here has been put in force.\n"
-    with contextlib.suppress(OSError):  # a boot partition that cannot be written is no reason to do less
+    if not device.has_boot():
+        return
+    with contextlib.suppress(OSError):  # one that cannot be written is no reason to do less
         if not device.status.exists() or device.status.read_text() != text:
             write(device.status, text)
 
