@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from image.debian import base
 from image.filesystems import Image
 from image.tools import tools
 from image.wishes import Wishes
+from tests.fleet.hub import FleetHub
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,10 @@ def image(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The very image that would be flashed."""
     made = tmp_path_factory.mktemp("image") / "pinna.img"
     return assemble(made, root, list(BOARDS.values()), Wishes(), tools(), source_date_epoch())
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHub]:
+    place = FleetHub.somewhere(tmp_path_factory.mktemp("hub"))
+    with place.running():
+        yield place
