@@ -25,10 +25,10 @@ test-full: lint  ## the same, and what takes longer
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
 	@agent/bootstrap control
 
-image:  ## the image to flash on a card, in build/image (not proven yet); `image/build --help` tells what can be chosen
+image:  ## the image to flash on a card, in build/image; `image/build --help` tells what can be chosen
 	@image/build
 
-test-image:  ## to build the image of this checkout, examine it and boot it; has not been run yet (docs/image.md)
+test-image:  ## to build the image of this checkout, examine it and boot it (half an hour, the first time)
 	@agent/bootstrap test
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest tests/image
