@@ -62,7 +62,8 @@ ROOTPART=LABEL=PINNA
 CONSOLES="tty0 ttyS1,115200"
 END
 # xz'ed modules do not get smaller; at zstd's default of 19 a small Pi takes minutes for each kernel.
-echo 'COMPRESSLEVEL=1' >/etc/initramfs-tools/conf.d/pinna
+# Without the type, no fsck goes in: its hook would look for the root's in fstab, which role firstboot writes later.
+printf '%s\n' COMPRESSLEVEL=1 FSTYPE=ext4 >/etc/initramfs-tools/conf.d/pinna
 # Of what Debian takes along for any machine, what no Pi needs to find its root: half of the initramfs, which lies
 # on the card twice. What it names is left out, all else stays: that boots more than a list of what is needed would.
 cat >/etc/initramfs-tools/hooks/pinna <<'END'

@@ -43,6 +43,10 @@ def test_nothing_failed(pi: Machine) -> None:
     assert "ordering cycle" not in pi.run("journalctl --boot --no-pager _PID=1", timeout=120).stdout
 
 
+def test_the_root_was_checked_before_it_was_mounted(pi: Machine) -> None:
+    assert "PINNA: clean" in pi.run("cat /run/initramfs/fsck.log").stdout
+
+
 def test_the_root_has_taken_the_whole_card(pi: Machine) -> None:
     sectors = int(pi.run("cat /sys/class/block/vda/vda2/size").stdout)
     assert sectors * 512 > (4 << 30) - (560 << 20)
