@@ -25,12 +25,20 @@ test-full: lint  ## the same, and what takes longer
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
 	@agent/bootstrap control
 
+image:  ## the image to flash on a card, in build/image; `image/build --help` tells what can be chosen
+	@image/build
+
+test-image:  ## to build the image of this checkout, examine it and boot it (half an hour, the first time)
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
+	@.venv/bin/pytest tests/image
+
 lint:  ## ruff, mypy, shellcheck, ansible-lint
 	@agent/bootstrap test
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
-	@shellcheck agent/bootstrap .ci/run tests/virtual_pi/bootstrap tests/virtual_pi/*.sh
+	@shellcheck agent/bootstrap .ci/run image/build image/*.sh tests/virtual_pi/bootstrap tests/virtual_pi/*.sh
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --profile production --offline -q ansible
 
 pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-C
@@ -66,4 +74,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --extra button --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo demo-voice test test-full control lint pi test-pi test-pi-full test-faults bench lock
+.PHONY: help demo demo-voice test test-full control image test-image lint pi test-pi test-pi-full test-faults bench lock

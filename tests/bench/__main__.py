@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doctor, echo, fleet, footprint, link, recorder, sender, voice, wakeword
+from tests.bench import doctor, echo, fleet, footprint, image, link, recorder, sender, voice, wakeword
 
 SECTIONS = {
     "sending a frame": sender.run,
@@ -25,6 +25,7 @@ SECTIONS = {
     "wake words": wakeword.run,
     "recording": recorder.run,
     "provisioning": fleet.run,
+    "image": image.run,
 }
 RESULT = Path("build/bench.json")
 

@@ -32,8 +32,9 @@ def _table(role: str) -> str:
     text = (ROOT / "ansible" / "roles" / role / "meta" / "argument_specs.yml").read_text("utf-8")
     spec = yaml.safe_load(text)["argument_specs"]["main"]
     head = "| Variable | Type | Default | What it is for |\n|---|---|---|---|\n"
-    rows = (_row(name, option) for name, option in spec["options"].items())
-    return f"### {role}: {spec['short_description']}\n\n{head}{''.join(rows)}"
+    rows = [_row(name, option) for name, option in spec["options"].items()]
+    table = f"{head}{''.join(rows)}" if rows else "It has no variables.\n"
+    return f"### {role}: {spec['short_description']}\n\n{table}"
 
 
 def _row(name: str, option: dict[str, Any]) -> str:
