@@ -57,7 +57,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE.yml",
         help="variables of the roles, as docs/provisioning.md has them",
     )
-    add("--no-docker", action="store_true", help="leave Docker and its probe out: a third smaller")
+    add("--no-docker", action="store_true", help="leave Docker and its probe out")
     add(
         "--url",
         metavar="URL",
