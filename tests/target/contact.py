@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import subprocess
 import zlib
@@ -65,6 +66,7 @@ class Contact:
             self._ssh.timeout = CONNECT_SECONDS
             self._ssh.controlpath = str(control_path)
             self._ssh.controlpersist = PERSIST_SECONDS
+            self._ssh.ssh_identity_file = _beside_inventory(host, self._ssh.ssh_identity_file)
 
     def ask(self, program: str) -> dict[str, Any]:
         """Run remote/`program`.py there, as root, and return its answer. Raises Unreachable."""
@@ -120,6 +122,14 @@ def name(host: Host) -> str:
         port = f":{backend.host.port}" if backend.host.port else ""
         return f"{user}{backend.host.name}{port}"
     return str(backend.get_hostname())
+
+
+def _beside_inventory(host: Host, file: str | None) -> str | None:
+    """The file, where the inventory's value was written as beside it; testinfra fills in no templates."""
+    inventory = getattr(host.backend, "ansible_inventory", None)
+    if file is None or inventory is None:
+        return file
+    return re.sub(r"\{\{\s*inventory_dir\s*\}\}", lambda _: str(Path(inventory).resolve().parent), file)
 
 
 def _ssh(host: Host) -> SshBackend | None:
