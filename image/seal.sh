@@ -4,7 +4,7 @@
 set -eu
 rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 echo uninitialized >/etc/machine-id # systemd takes this for a first boot until one has come through
-rm -rf /var/lib/pinna-image /root/.ansible /root/.ssh /root/.bash_history /root/.cache
+rm -rf /var/lib/pinna-image ~/.ansible ~/.ssh ~/.bash_history ~/.cache
 rm -rf /var/lib/apt/lists /var/cache/apt /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old
 rm -rf /var/lib/apt/periodic /var/lib/cloud /var/tmp/* /var/backups/*
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-

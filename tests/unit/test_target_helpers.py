@@ -145,6 +145,19 @@ def test_a_host_that_says_more_than_it_was_asked_for_is_told_why(tmp_path: Path)
             Contact(host, tmp_path / "control").ask("boot")
 
 
+def test_a_key_beside_the_inventory_is_found(tmp_path: Path) -> None:
+    """As inventory.ini names the one that `make pi` makes."""
+    inventory = tmp_path / "inventory.ini"
+    inventory.write_text(
+        "[pinna]\npi ansible_host=127.0.0.1\n[pinna:vars]\n"
+        "ansible_ssh_private_key_file={{ inventory_dir }}/build/key\n"
+    )
+    host = testinfra.get_host("ansible://pi", ansible_inventory=str(inventory))
+    contact = Contact(host, tmp_path / "socket")
+    assert contact._ssh is not None
+    assert contact._ssh.ssh_identity_file == str(tmp_path / "build/key")
+
+
 def test_a_packed_program_runs_in_a_bare_python() -> None:
     program = zlib.decompress(b64decode(packed("facts"))).decode()
     done = subprocess.run(

@@ -70,11 +70,11 @@ def ask(pi: Machine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(tree, "button")
     (tree.parent / "button.tar").write_bytes(packed.getvalue())
-    pi.put(tree.parent / "button.tar", "/root/button.tar")
-    pi.run("tar -C /root -xf /root/button.tar")
+    pi.put(tree.parent / "button.tar", "/var/tmp/button.tar")
+    pi.run("tar -C /var/tmp -xf /var/tmp/button.tar")
     pi.run("modprobe -r gpio_keys")
     return lambda program: (
-        pi.run("cd /root/button && timeout 400 python3 -", stdin=program, timeout=420).stdout
+        pi.run("cd /var/tmp/button && timeout 400 python3 -", stdin=program, timeout=420).stdout
     )
 
 
@@ -91,12 +91,12 @@ def refusal(ask: Callable[[str], str], pin: int) -> str:
 
 
 def test_a_press_is_told_by_the_kernel_and_is_a_short_one(pi: Machine, ask: Callable[[str], str]) -> None:
-    pi.run(f"cat > /root/listen.py << 'END'\n{LISTEN.format(chip=CHIP, line=LINE)}\nEND")
-    pi.run("cd /root/button && (PYTHONPATH=. timeout 400 python3 /root/listen.py > /root/said 2>&1 &)")
-    pi.run("until grep -q ready /root/said; do sleep 0.2; done", timeout=200)
+    pi.run(f"cat > /var/tmp/listen.py << 'END'\n{LISTEN.format(chip=CHIP, line=LINE)}\nEND")
+    pi.run("cd /var/tmp/button && (PYTHONPATH=. timeout 400 python3 ../listen.py > ../said 2>&1 &)")
+    pi.run("until grep -q ready /var/tmp/said; do sleep 0.2; done", timeout=200)
     pi.press_power_button()
-    pi.run("until [ $(wc -l < /root/said) -ge 2 ]; do sleep 0.2; done", timeout=400)
-    assert pi.run("cat /root/said").stdout.split("\n")[:2] == ["ready False", "2 short"]
+    pi.run("until [ $(wc -l < /var/tmp/said) -ge 2 ]; do sleep 0.2; done", timeout=400)
+    assert pi.run("cat /var/tmp/said").stdout.split("\n")[:2] == ["ready False", "2 short"]
 
 
 def test_a_pin_that_is_not_there_is_told(ask: Callable[[str], str]) -> None:

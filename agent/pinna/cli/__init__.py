@@ -291,7 +291,7 @@ def _top(options: argparse.Namespace) -> int:
 
 def _session(options: argparse.Namespace) -> int:
     from pinna import top  # noqa: PLC0415  (used here alone)
-    from pinna.session import kept  # noqa: PLC0415
+    from pinna.session import kept  # noqa: PLC0415  (used here alone)
 
     config = _load(options).config
     token = read_secret(config.http.token_file, os.environ.get(HTTP_TOKEN))

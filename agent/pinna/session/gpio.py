@@ -30,7 +30,7 @@ class ButtonLine:
 
     def __init__(self, request: gpiod.LineRequest, pin: int, name: str) -> None:
         from gpiod.edge_event import EdgeEvent  # noqa: PLC0415  (an extra)
-        from gpiod.line import Value  # noqa: PLC0415
+        from gpiod.line import Value  # noqa: PLC0415  (an extra)
 
         self.fd = request.fd
         self._request = request

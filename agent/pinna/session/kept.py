@@ -68,7 +68,8 @@ def own_token(where: Path) -> str | None:
         if not path.exists() or not path.read_text("ascii").strip():
             fresh = path.with_name(TOKEN + ".new")
             fresh.unlink(missing_ok=True)
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w") as file:
                 file.write(secrets.token_urlsafe(32) + "\n")
                 os.fchmod(file.fileno(), 0o640)  # whatever the umask
                 os.fsync(file.fileno())
