@@ -96,7 +96,12 @@ def build(options: argparse.Namespace) -> None:
     owner = wishes.Wishes(options.hub_url, options.name_prefix, key)
     epoch = source_date_epoch()
     output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"{output} cannot be made: {error.strerror}", hint="Give another folder: --output"
+        ) from error
     need_space(output, 3 << 30)
     debian = base(docker=not options.no_docker, fresh=options.fresh)
     root = appliance(debian, docker=not options.no_docker, settings=options.settings, epoch=epoch)
@@ -107,7 +112,7 @@ def build(options: argparse.Namespace) -> None:
         )
         if describe.sha256(root) != before:
             raise NotReproducibleError(
-                "the playbook made another system the second time", hint="diffoscope shows where"
+                "the playbook made another system the second time", hint="Diffoscope shows where"
             )
     name = f"pinna-{version()}{'-no-docker' if options.no_docker else ''}"
     with tempfile.TemporaryDirectory(prefix=".build-", dir=output) as folder:
@@ -117,7 +122,7 @@ def build(options: argparse.Namespace) -> None:
             second = assemble(work / "second.img", root, boards, owner, tools(), epoch)
             if describe.sha256(second.path) != describe.sha256(made.path):
                 raise NotReproducibleError(
-                    "the second assembly differs from the first", hint="compare them with cmp"
+                    "the second assembly differs from the first", hint="Compare them with cmp"
                 )
             second.path.unlink()
             say("both builds are the same, bit for bit")
@@ -192,7 +197,7 @@ def source_date_epoch() -> int:
     if given:
         if not given.isdigit():
             raise BadInputError(
-                f"SOURCE_DATE_EPOCH is {given!r}", hint="give seconds since 1970, or unset it"
+                f"SOURCE_DATE_EPOCH is {given!r}", hint="Give seconds since 1970, or unset it"
             )
         return int(given)
     return describe.commit_time() or int(time.time())

@@ -51,7 +51,7 @@ def appliance(base: Base, *, docker: bool, settings: Path | None, epoch: int, ag
     }
     if settings is not None and not settings.is_file():
         raise BadInputError(
-            f"{settings} is no file", hint="give a YAML file of role variables, or leave it out"
+            f"{settings} is no file", hint="Give a YAML file of role variables, or leave it out"
         )
     parts = cache.files(_CHECKOUT / "ansible", _CHECKOUT / "agent" / "pinna")
     recipe = [_PROVISION, *(_CHECKOUT / name for name in ("asound.conf", "requirements.lock"))]
@@ -108,12 +108,12 @@ class _Machine:
             done = subprocess.run(full, input=stdin, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise ImageError(
-                f"`{command}` was not done after {timeout:.0f} s", hint="is the host very busy?"
+                f"`{command}` was not done after {timeout:.0f} s", hint="Is the host very busy?"
             ) from None
         if done.returncode:
             said = (done.stdout + done.stderr).decode(errors="replace").strip()
             raise ImageError(
-                f"`{command}` ended with {done.returncode}", hint="it says why", console=said[-2000:]
+                f"`{command}` ended with {done.returncode}", hint="It says why", console=said[-2000:]
             )
 
 
@@ -163,17 +163,17 @@ def _play(work: Path, port: int, variables: dict[str, object], settings: Path | 
     given.write_text(json.dumps(variables))
     playbook = Path(sys.executable).with_name("ansible-playbook")
     if not playbook.exists():
-        raise ImageError("Ansible is not installed", hint="run: make control")
+        raise ImageError("Ansible is not installed", hint="Run: make control")
     command = [
         *(str(playbook), "--inventory", str(inventory), str(_CHECKOUT / "ansible/site.yml")),
         *(("--extra-vars", f"@{settings}") if settings else ()),
         *("--extra-vars", f"@{given}"),
     ]
     log = work / "playbook.log"
-    run(command, log=log, timeout=_PLAYBOOK_SECONDS, hint="the playbook says why")
+    run(command, log=log, timeout=_PLAYBOOK_SECONDS, hint="The playbook says why")
     recap = re.search(r"image\s+: ok=(\d+).*", tail(log))
     if recap is None:
-        raise ImageError("the playbook ended without a result", hint="run it again", console=tail(log))
+        raise ImageError("the playbook ended without a result", hint="Run it again", console=tail(log))
 
 
 def _wait_for_ssh(port: int, running: emulator.Running) -> None:

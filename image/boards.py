@@ -81,7 +81,7 @@ def check(boards: Iterable[Board], boot: Sequence[File]) -> None:
     if files.get("cmdline.txt", b"").strip().count(b"\n"):
         wrong.append("cmdline.txt has more than one line")
     if wrong:
-        raise ImageError("; ".join(wrong), hint="build the base anew: image/build --fresh")
+        raise ImageError("; ".join(wrong), hint="Build the base anew: image/build --fresh")
 
 
 def only(boards: Iterable[Board], boot: Sequence[File]) -> list[File]:

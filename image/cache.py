@@ -54,5 +54,5 @@ def need_space(at: Path, wanted: int) -> None:
     if free < wanted:
         raise NoSpaceError(
             f"{at} has {free >> 20} MB free, the image needs {wanted >> 20} MB to build",
-            hint="free some space, or set XDG_CACHE_HOME (or --output) to a folder on another disk",
+            hint="Free some space, or set XDG_CACHE_HOME (or --output) to a folder on another disk",
         )

@@ -36,7 +36,7 @@ def write_sboms(root: Path, stem: Path, *, version: str, epoch: int) -> list[Pat
     """CycloneDX and SPDX (JSON) of Debian's packages in the system, named as `stem` and a suffix."""
     debsbom = Path(sys.executable).with_name("debsbom")
     if not debsbom.exists():
-        raise ImageError("debsbom is not installed", hint="run: agent/bootstrap image")
+        raise ImageError("debsbom is not installed", hint="Run: agent/bootstrap image")
     identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{_NAMESPACE}/{stem.name}/{epoch}")
     command = [
         *(str(debsbom), "generate", "--root", str(root), "--out", str(stem), "-t", "cdx", "-t", "spdx"),

@@ -84,7 +84,7 @@ def write(image: Path, root: Path, boot: Sequence[tree.File], tools: Tools, *, e
     if used > BOOT_BYTES - 8 * MIB:
         raise ImageError(
             f"the boot partition's files take {used >> 20} MiB, but it has {BOOT_BYTES >> 20} MiB",
-            hint="leave some out of /boot/firmware",
+            hint="Leave some out of /boot/firmware",
         )
     with image.open("wb") as file:
         file.truncate(plan.size)

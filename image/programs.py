@@ -38,7 +38,7 @@ def ask(command: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: 
         said = (done.stderr + done.stdout).decode(errors="replace").strip()
         raise ImageError(
             f"{Path(command[0]).name} ended with {done.returncode}",
-            hint="is there space?",
+            hint="Is there space?",
             console=said[-2000:],
         )
     return done.stdout

@@ -62,7 +62,7 @@ def tools() -> Tools:
     if machine not in _ARCHITECTURES:
         raise ImageError(
             f"images are not built on {machine}",
-            hint=f"use a host that is one of {', '.join(_ARCHITECTURES)}",
+            hint=f"Use a host that is one of {', '.join(_ARCHITECTURES)}",
         )
     key = cache.digest(machine, _PACKAGES, _MIRROR)
     return Tools(cache.stage("tools", key, lambda work: _fetch(work, _ARCHITECTURES[machine])))

@@ -70,7 +70,7 @@ def read(archive: Path, name: str) -> bytes:
                 data = tar.extractfile(entry)
                 assert data is not None
                 return data.read()
-    raise ImageError(f"the system has no file /{name}", hint="build it anew: image/build --fresh")
+    raise ImageError(f"the system has no file /{name}", hint="Build it anew: image/build --fresh")
 
 
 def _name(entry: tarfile.TarInfo) -> str:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.support.loading import load
 
-
-def load() -> ModuleType:
-    path = Path(__file__).parents[2] / "ansible/roles/audio/library/pinna_cards.py"
-    spec = importlib.util.spec_from_file_location("pinna_cards", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cards = load()
+cards = load("audio/library/pinna_cards.py")
 
 NONE = {"serial": "", "port": "", "usb_id": ""}
 SH04 = cards.Card(0, "SH04", "SH-04", "20261120", "1-1.2", "4c4a:4155", True, True)

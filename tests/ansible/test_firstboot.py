@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.support.loading import load
 
-
-def load() -> ModuleType:
-    path = Path(__file__).parents[2] / "ansible/roles/firstboot/files/firstboot.py"
-    spec = importlib.util.spec_from_file_location("pinna_firstboot", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-firstboot = load()
+firstboot = load("firstboot/files/firstboot.py")
 PINNA = Path(sys.executable).with_name("pinna")
 IMAGE = 'device_id = "pinna"\n\n[audio]\ninput = "shared_mic"\n\n[hub]\nurl = "http://hub.local:8080"\n'
 

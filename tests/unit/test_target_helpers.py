@@ -145,8 +145,9 @@ def test_a_host_that_says_more_than_it_was_asked_for_is_told_why(tmp_path: Path)
             Contact(host, tmp_path / "control").ask("boot")
 
 
-def test_a_key_beside_the_inventory_is_found(tmp_path: Path) -> None:
+def test_a_key_beside_the_inventory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As inventory.ini names the one that `make pi` makes."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # ansible-inventory
     inventory = tmp_path / "inventory.ini"
     inventory.write_text(
         "[pinna]\npi ansible_host=127.0.0.1\n[pinna:vars]\n"

@@ -7,15 +7,14 @@ whoever holds a pin already.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.loading import load
 from tests.virtual_pi.machine import Machine
 
 ROOT = Path(__file__).parents[2]
@@ -42,20 +41,10 @@ print(edges, *signs)
 """
 
 
-def build_release() -> Any:
-    path = ROOT / "ansible/roles/agent/files/build_release.py"
-    spec = importlib.util.spec_from_file_location("build_release", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def ask(pi: Machine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Runs a program on the Pi with our modules and the lock's gpiod; returns what it says."""
-    release = build_release()
+    release = load("agent/files/build_release.py")
     python = pi.run("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'").stdout.strip()
     blocks = release.locked(ROOT / "requirements.lock", "aarch64", python).split("\n")
     begin = next(number for number, line in enumerate(blocks) if line.startswith("gpiod=="))
