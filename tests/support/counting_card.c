@@ -20,8 +20,8 @@
 
 typedef struct {
 	snd_pcm_ioplug_t io;
+	int running;
 	uint64_t first; /* number of the first frame since the start */
-	snd_pcm_uframes_t read; /* of those since the start, as many are not in the ring any more */
 	snd_pcm_uframes_t wake;
 } card_t;
 
@@ -46,24 +46,33 @@ static int start(snd_pcm_ioplug_t *io)
 {
 	card_t *card = io->private_data;
 
+	card->running = 1;
 	card->first = now();
-	card->read = 0;
 	return wake_each(card, io->period_size);
 }
 
 static int stop(snd_pcm_ioplug_t *io)
 {
-	return wake_each(io->private_data, 0);
+	card_t *card = io->private_data;
+
+	card->running = 0;
+	return wake_each(card, 0);
+}
+
+/* in the ring; appl_ptr are those fetched since the start */
+static uint64_t waiting(card_t *card)
+{
+	return card->running ? now() - card->first - card->io.appl_ptr : 0;
 }
 
 static snd_pcm_sframes_t pointer(snd_pcm_ioplug_t *io)
 {
 	card_t *card = io->private_data;
-	uint64_t captured = now() - card->first;
+	uint64_t ready = waiting(card);
 
-	if (io->state == SND_PCM_STATE_XRUN || captured - card->read >= io->buffer_size)
+	if (io->state == SND_PCM_STATE_XRUN || ready >= io->buffer_size)
 		return -EPIPE;
-	return captured % io->buffer_size;
+	return (io->appl_ptr + ready) % io->buffer_size;
 }
 
 static snd_pcm_sframes_t transfer(snd_pcm_ioplug_t *io, const snd_pcm_channel_area_t *areas,
@@ -73,7 +82,7 @@ static snd_pcm_sframes_t transfer(snd_pcm_ioplug_t *io, const snd_pcm_channel_ar
 	uint16_t *out = (uint16_t *)((char *)areas->addr + areas->first / 8) + offset * CHANNELS;
 
 	for (snd_pcm_uframes_t frame = 0; frame < size; frame++) {
-		uint32_t number = (uint32_t)(card->first + card->read++);
+		uint32_t number = (uint32_t)(card->first + io->appl_ptr + frame);
 
 		*out++ = number & 0xffff;
 		*out++ = number >> 16;
@@ -96,7 +105,10 @@ static int poll_revents(snd_pcm_ioplug_t *io, struct pollfd *polled, unsigned in
 	(void)count;
 	if (polled->revents & POLLIN && read(io->poll_fd, &ticks, sizeof(ticks)) < 0 && errno != EAGAIN)
 		return -errno;
-	*revents = now() - card->first - card->read >= card->wake ? POLLIN : 0;
+	if (io->state == SND_PCM_STATE_XRUN)
+		*revents = POLLIN | POLLERR;
+	else
+		*revents = waiting(card) >= card->wake ? POLLIN : 0;
 	return 0;
 }
 
@@ -110,6 +122,7 @@ static int close_card(snd_pcm_ioplug_t *io)
 static const snd_pcm_ioplug_callback_t callbacks = {
 	.start = start,
 	.stop = stop,
+	.prepare = stop,
 	.pointer = pointer,
 	.transfer = transfer,
 	.sw_params = sw_params,
@@ -119,9 +132,9 @@ static const snd_pcm_ioplug_callback_t callbacks = {
 
 static int limit(snd_pcm_ioplug_t *io)
 {
-	static const unsigned int access[] = { SND_PCM_ACCESS_RW_INTERLEAVED };
+	static const unsigned int access[] = { SND_PCM_ACCESS_MMAP_INTERLEAVED, SND_PCM_ACCESS_RW_INTERLEAVED };
 	static const unsigned int format[] = { SND_PCM_FORMAT_S16_LE };
-	int error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_ACCESS, 1, access);
+	int error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_ACCESS, 2, access);
 
 	if (!error)
 		error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_FORMAT, 1, format);
