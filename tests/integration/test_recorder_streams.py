@@ -305,6 +305,26 @@ def test_a_stream_that_comes_back_as_another_codec(encoded: dict[str, bytes]):
         assert forms[:2] == ["mp3", "ogg-opus"]
 
 
+def test_what_nobody_has_thought_of_ends_one_connection_and_no_more(
+    encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    feed, failures = Parser.feed, iter([KeyError("nobody has thought of this")])
+
+    def failing(parser: Parser, data: bytes) -> Iterator[Event | Unit]:
+        for failure in failures:
+            raise failure
+        return feed(parser, data)
+
+    monkeypatch.setattr(Parser, "feed", failing)
+
+    def respond(_path: str, _head: bytes, connection: socket.socket) -> None:
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"])
+
+    with server(respond) as url, listening(f"{url}/radio") as listener:
+        assert "nobody has thought of this" in listener.wait_down()
+        eventually(lambda: listener.of(Units), what="it is tried again")
+
+
 def test_told_to_stop_it_does_not_wait_for_a_silent_server(encoded: dict[str, bytes]):
     release = threading.Event()
 

@@ -71,6 +71,9 @@ class SoundCard(threading.Thread):
                 detail = self._record()
             except (DeviceError, OSError) as error:
                 detail = str(error)
+            except Exception as error:  # who captures must not end by what nobody has thought of
+                detail = str(error) or type(error).__name__
+                log.exception("recorder.capture_failed", source=self._source)
             if self._ending.is_set():
                 return
             if time.monotonic() - began > STEADY_SECONDS:

@@ -65,10 +65,10 @@ class Answer:
         response = self._response
         location = response.getheader("Location")
         if response.status in (301, 302, 303, 307, 308) and location:
-            self.close()
+            self.release()
             return _onward(url, location)
         if response.status != 200:
-            self.close()
+            self.release()
             raise StreamError(
                 f"{shown(url)} answers {response.status} {response.reason}".strip(),
                 hint=_cure(response.status),
@@ -77,14 +77,14 @@ class Answer:
         self.metaint = int(response.getheader("icy-metaint", "0") or 0)
         self.name = response.getheader("icy-name", "")
         if "text/html" in kind:
-            self.close()
+            self.release()
             raise StreamError(
                 f"{shown(url)} is a web page, not a stream",
                 hint="Look on it for the address of the stream itself",
             )
         if any(word in kind for word in _PLAYLISTS) or re.search(r"\.(m3u8?|pls)$", parts.path):
             text = response.read(PLAYLIST_BYTES).decode("utf-8", "replace")
-            self.close()
+            self.release()
             return _onward(url, _first_entry(url, text))
         return None
 
@@ -101,6 +101,11 @@ class Answer:
         with contextlib.suppress(OSError):  # gone already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def release(self) -> None:
+        """The end, for who has read it; `close` alone leaves the descriptor to the garbage collector."""
+        self.close()
+        self._response.close()
 
 
 class Titles:

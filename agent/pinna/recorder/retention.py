@@ -6,6 +6,7 @@ A file with `NAME.pin` beside it is never deleted, nor is one that is still bein
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,10 +74,14 @@ def _is_old(at: float, source: Source, now: float) -> bool:
 
 
 class Keeper:
+    """Deletes in a thread of its own: of a large archive whose limits are new that takes many minutes."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._next = 0.0
         self._free = 0
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def disk(self) -> dict[str, int]:
         return {"free_bytes": self._free, "reserve_bytes": self._settings.reserve_mb << 20}
@@ -85,12 +90,22 @@ class Keeper:
         """Called every few seconds."""
         self._free = free_bytes(self._settings.directory)
         self.hold_reserve(tracks, self._free)
-        if time.monotonic() >= self._next:
+        if time.monotonic() >= self._next and (self._thread is None or not self._thread.is_alive()):
             self._next = time.monotonic() + RETENTION_SECONDS
-            try:
-                self.apply_retention(time.time())
-            except OSError as error:
-                log.error("recorder.retention_failed", cause=str(error))
+            self._thread = threading.Thread(target=self._retain, name="retention", daemon=True)
+            self._thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """Delete nothing more; wait for that until `deadline` (monotonic)."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _retain(self) -> None:
+        try:
+            self.apply_retention(time.time())
+        except OSError as error:
+            log.error("recorder.retention_failed", cause=str(error))
 
     def hold_reserve(self, tracks: Sequence[tuple[Source, Track]], free: int) -> None:
         """Suspend who has to stop at so much free space, and let go on who need not."""
@@ -126,15 +141,30 @@ class Keeper:
             old = [day for day in days[name] if day.has_old(now)]
             for one in _candidates(old):
                 if one.is_old(now):
-                    _delete(one, "age", now)
-                    total -= one.bytes
+                    total -= self._delete(one, "age", now)
         for name in sorted(days):
             if total <= limit:
                 return
             for one in sorted(_candidates(days[name]), key=lambda one: one.ended):
                 if total > limit:
-                    _delete(one, "size", now)
-                    total -= one.bytes
+                    total -= self._delete(one, "size", now)
+
+    def _delete(self, one: _Candidate, why: str, now: float) -> int:
+        """The bytes that count no more. None of a file that was pinned since it was looked at, or at the end.
+
+        The manifest first: a file that a crash leaves behind is better than a loss without a line. But the
+        peaks before it, which are no loss: on a disk that is full, the line needs their room.
+        """
+        path = one.segment.path
+        if self._ending.is_set():
+            return 0
+        if not path.with_name(f"{path.name}.pin").exists():
+            peaks_of(path).unlink(missing_ok=True)
+            line = {"kind": "deleted", "file": path.name, "reason": why, "time": iso(now)}
+            one.segment.manifest.append(line)
+            path.unlink(missing_ok=True)
+            log.info("recorder.file_deleted", file=str(path), reason=why)
+        return one.bytes
 
 
 def abandoned(settings: Settings) -> list[str]:
@@ -166,15 +196,3 @@ def _candidates(days: Iterable[_Day]) -> Iterator[_Candidate]:
                 finish_deletion(segment)
             elif segment.closed is not None:
                 yield _Candidate(segment, day.source, day.files[segment.path.name])
-
-
-def _delete(one: _Candidate, why: str, now: float) -> None:
-    """The manifest first: a file that a crash leaves behind is better than a loss without a line.
-
-    But the peaks before it, which are no loss: on a disk that is full, the line needs their room.
-    """
-    path = one.segment.path
-    peaks_of(path).unlink(missing_ok=True)
-    one.segment.manifest.append({"kind": "deleted", "file": path.name, "reason": why, "time": iso(now)})
-    path.unlink(missing_ok=True)
-    log.info("recorder.file_deleted", file=str(path), reason=why)

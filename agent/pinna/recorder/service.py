@@ -1,8 +1,8 @@
 """`pinna record`: the threads of all sources, what watches over them, and their end.
 
 per source:  capture thread -> backlog -> writing thread (Track)
-for all:     a hashing thread at idle priority; the main thread, which keeps the disk's reserve, deletes
-             what is too old, writes status.json and waits for the end
+for all:     a hashing thread at idle priority; one that deletes what is too old; the main thread, which
+             keeps the disk's reserve, writes status.json and waits for the end
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pinna.recorder import formats
 from pinna.recorder.backlog import Backlog
 from pinna.recorder.capture import SoundCard
 from pinna.recorder.clock import Clock, iso, quality
+from pinna.recorder.disk import reason_of
 from pinna.recorder.formats import Form
 from pinna.recorder.hashing import Hasher
 from pinna.recorder.icy import shown
@@ -104,7 +105,8 @@ class Recording:
 
     @property
     def alive(self) -> bool:
-        return self._writer.is_alive()
+        """Whether both its threads are there: one alone must not look like a recording."""
+        return self._writer.is_alive() and self._capture.is_alive()
 
     def status(self) -> dict[str, Any]:
         source = self.source
@@ -146,6 +148,8 @@ class Recorder:
         self._hasher = Hasher()
         self._keeper = Keeper(settings)
         self._started = time.time()
+        self._refused: dict[str, str] = {}
+        self._status_failed = False
         self._lock = -1
 
     def __enter__(self) -> Recorder:
@@ -158,8 +162,12 @@ class Recorder:
         for source in self.settings.sources:
             try:
                 self.recordings.append(Recording(source, self.settings.directory, self._hasher))
-            except (OSError, PinnaError) as error:
-                log.error("recorder.source_refused", source=source.name, cause=str(error))
+            except PinnaError as error:
+                self._refuse(source, error.cause, error.hint)
+            except OSError as error:
+                folder = self.settings.directory / source.name
+                cause = f"{folder} cannot be written: {reason_of(error)}"
+                self._refuse(source, cause, "Make it a folder that this user may write to, and start again")
         if not self.recordings:
             self.__exit__()
             raise StorageError(
@@ -170,6 +178,10 @@ class Recorder:
             recording.start()
         self._mend_abandoned()
         return self
+
+    def _refuse(self, source: Source, cause: str, hint: str) -> None:
+        self._refused[source.name] = cause
+        log.error("recorder.source_refused", source=source.name, cause=cause, hint=hint)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
@@ -195,6 +207,7 @@ class Recorder:
         late = [recording.source.name for recording in self.recordings if not recording.join(deadline)]
         if late:
             log.error("recorder.stopped_late", sources=late)
+        self._keeper.stop(deadline)
         self._hasher.stop(deadline)
         self.settings.status_file.unlink(missing_ok=True)
         if self._lock >= 0:
@@ -217,7 +230,10 @@ class Recorder:
             "started": iso(self._started),
             "updated": iso(now),
             "clock": known.state,
-            "sources": {recording.source.name: recording.status() for recording in self.recordings},
+            "sources": {
+                **{name: {"state": "failed", "trouble": cause} for name, cause in self._refused.items()},
+                **{recording.source.name: recording.status() for recording in self.recordings},
+            },
             "disk": self._keeper.disk(),
         }
         path = self.settings.status_file
@@ -227,7 +243,11 @@ class Recorder:
             temporary.write_text(json.dumps(body, indent=1) + "\n")
             temporary.replace(path)
         except OSError as error:
-            log.warning("recorder.status_not_written", path=str(path), cause=error.strerror)
+            tell = log.debug if self._status_failed else log.warning
+            tell("recorder.status_not_written", path=str(path), cause=error.strerror)
+            self._status_failed = True
+        else:
+            self._status_failed = False
 
 
 def _mend(folder: Path, hasher: Hasher) -> Account:

@@ -11,7 +11,7 @@ import structlog
 
 from pinna.recorder.events import Begins, Deliver, Down, Event, Lost, Title, Unit, Units
 from pinna.recorder.formats import Form, mpeg, ogg
-from pinna.recorder.icy import Answer, StreamError, Titles, shown
+from pinna.recorder.icy import TIMEOUT_SECONDS, Answer, StreamError, Titles, shown
 
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS: Final = 30.0
@@ -52,7 +52,14 @@ class Stream(threading.Thread):
             except StreamError as error:
                 detail, hint = error.cause, error.hint
             except (OSError, ValueError) as error:
-                detail = f"nothing came for {10:g} s" if isinstance(error, TimeoutError) else str(error)
+                detail = (
+                    f"nothing came for {TIMEOUT_SECONDS:g} s"
+                    if isinstance(error, TimeoutError)
+                    else str(error)
+                )
+            except Exception as error:  # what comes from the network must not end who listens to it
+                detail = str(error) or type(error).__name__
+                log.exception("recorder.capture_failed", source=self._source)
             if self._ending.is_set():
                 return
             if time.monotonic() - began > STEADY_SECONDS:
@@ -88,7 +95,7 @@ class Stream(threading.Thread):
                     waiting = self._flush(waiting, at)
         finally:
             self._flush(waiting, time.monotonic())  # also of a stream that ends, or is ended, amid its burst
-            answer.close()
+            answer.release()
             self._answer = None
 
     def _flush(self, waiting: list[Unit], at: float) -> list[Unit]:

@@ -223,7 +223,9 @@ class Track:
         wall = self._at + self._offset
         named = self._cut if abs(wall - self._cut) < SAME_CUT_SECONDS else wall
         folder = plan.folder / day(named, plan.zone)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            sync_folder(plan.folder)
         path = free_name(folder, f"{plan.source}_{stamp(named, plan.zone)}", form.suffix)
         known = quality()
         line: Line = {

@@ -66,13 +66,13 @@ def months(tmp_path: Path) -> Months:
 
 
 def test_of_months_that_are_finished_the_last_two_days_are_read(months: Months):
-    months.days(90)
+    months.days(12)
     for path in months.manifests[:-2]:
         path.write_text("nonsense\n" + path.read_text())  # it would be said to be wrong
     recovered = recover(months.folder)
     assert recovered.account.wrong == []
     assert len(recovered.account.segments) == 2
-    assert recovered.account.end == months.next + 89 * round((DAY - 40) * FORM.rate)
+    assert recovered.account.end == months.next + 11 * round((DAY - 40) * FORM.rate)
 
 
 def test_as_far_back_as_something_is_unfinished_it_is_found(months: Months):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -99,6 +101,35 @@ def test_neither_the_open_file_nor_a_pinned_one_is_touched(archive: Path):
     oldest.with_name(oldest.name + ".pin").touch()
     keeper(archive, keep_days=0.001).apply_retention(START + 1e6)
     assert names(archive) == ["00-00", "09-00"]
+
+
+def test_what_is_pinned_while_others_are_deleted_is_kept(archive: Path, monkeypatch: pytest.MonkeyPatch):
+    second = files(archive / "mic")[1]
+    append = Manifest.append
+
+    def pinning(manifest: Manifest, line: dict[str, Any]) -> None:
+        second.with_name(second.name + ".pin").touch()
+        append(manifest, line)
+
+    monkeypatch.setattr(Manifest, "append", pinning)
+    keeper(archive, max_gb=7.5 * MINUTE_BYTES / 1e9).apply_retention(START)
+    assert names(archive)[:2] == ["01-00", "03-00"]
+
+
+def test_however_long_deleting_takes_the_reserve_is_held_meanwhile(archive: Path):
+    (manifest,) = archive.glob("mic/*/manifest.jsonl")
+    lines = manifest.read_bytes()
+    manifest.unlink()
+    os.mkfifo(manifest)  # who reads it waits
+    guard = keeper(archive, keep_days=1.0, reserve_mb=10**8)
+    source = Source("mic")
+    track = Track(plan(archive / "mic", FORM), ManualTime(START), lambda *_: None)
+    guard.look([(source, track)])
+    assert track.suspended
+    guard.look([(source, track)])
+    manifest.write_bytes(lines)  # it goes on
+    guard.stop(monotonic() + 30)
+    assert "retention" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_of_a_source_that_is_not_configured_any_more_the_oldest_go_too(archive: Path):
