@@ -21,7 +21,7 @@ import aiohttp
 import numpy as np
 import psutil
 from playwright.async_api import expect
-from tests.bench import capturing, rotating
+from tests.bench import capturing, killed, rotating
 from tests.bench.processes import started
 from tests.support.browser import open_page
 from tests.support.waiting import eventually
@@ -36,7 +36,9 @@ NOISE_SECONDS = 120
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
-    rows = [*recording(10 if quick else 40), *capturing.run(quick), *rotating.run(quick)]
+    rows = list(recording(10 if quick else 40))
+    for part in (capturing, rotating, killed):
+        rows += part.run(quick)
     with tempfile.TemporaryDirectory() as name:
         make_archive(Path(name), FILES)
         rows += asyncio.run(looking(Path(name), 5 if quick else 65))

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import soundfile
+from tests.support.counting import CHANNELS, PCM, card, lost, numbers
 from tests.support.ramps import PERIOD, values
+from tests.support.recorders import recorder
 
 from pinna.recorder.manifest import read_account
 from pinna.recorder.verify import verify
 
+BOTH = "".join(
+    f'[sources.{kind}]\ndevice = "{PCM}"\nformat = "{kind}"\nchannels = {CHANNELS}\n'
+    for kind in ("wav", "flac")
+)
+TIMES = 50
 ROOT = Path(__file__).parents[2]
 HELD_BACK = {"wav": 0, "flac": 2 * 4096, "opus": 8000 + 480}
 """Samples that an encoder may take along: two blocks; a page and two packets."""
@@ -53,3 +65,36 @@ def test_killed_again_and_again_what_was_taken_is_kept(tmp_path: Path, kind: str
         # times (and what arrives while a process is killed is timed, not counted).
         drift = [(b - a + PERIOD // 2) % PERIOD - PERIOD // 2 for a, b in pairwise(starts)]
         assert max(map(abs, drift)) < 0.1 * 300 * 8000
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_the_whole_program_killed_again_and_again(tmp_path: Path):
+    """With arecord, on the card of numbered samples: what was kept is what was captured, in its order."""
+    chance = random.Random(7)
+    environment = card(tmp_path)
+    for life in range(TIMES):
+        with recorder(environment, tmp_path, BOTH, f"life{life}") as running:
+            running.wait_recording("wav")
+            running.wait_recording("flac", chance.uniform(0, 1))
+            time.sleep(chance.uniform(0, 1))  # any moment between two looks at its status
+            children = psutil.Process(running.program.process.pid).children()
+            running.program.stop(signal.SIGKILL)
+            psutil.wait_procs(children, 60)
+    with recorder(environment, tmp_path, BOTH, "last") as running:
+        running.wait_recording("wav")
+        running.wait_recording("flac")
+        assert running.program.stop(seconds=30) == 0
+    code, reports = running.verify()
+    assert code == 0, reports
+    for report in reports:
+        restarts = [gap for gap in report["gaps"] if gap["reason"] == "restart"]
+        assert [gap["detail"] for gap in restarts] == ["killed or without power"] * TIMES
+        segments = read_account(running.archive / report["source"]).segments
+        kept = [segment for segment in segments if segment.samples]
+        assert len(kept) >= TIMES
+        found = [numbers(soundfile.read(segment.path, dtype="int16")[0]) for segment in kept]
+        for segment, part in zip(kept, found, strict=True):
+            assert len(part) == segment.samples
+            assert lost(part) == 0 or segment.gaps  # a busy machine may overrun, and says so
+        assert lost(np.concatenate(found)) > 0
