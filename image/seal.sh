@@ -2,6 +2,7 @@
 # Runs in the emulated machine after the playbook: removes what only the build needed and what no two devices may
 # share, then writes the system to the third disk, as a tar. What it promises, tests/image asserts.
 set -eu
+[ ! -e /etc/rpi-issue ] || umount /etc/resolv.conf /etc/initramfs-tools/update-initramfs.conf # see provision.sh
 rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 echo uninitialized >/etc/machine-id # systemd takes this for a first boot until one has come through
 rm -rf /var/lib/pinna-image ~/.ansible ~/.ssh ~/.bash_history ~/.cache
