@@ -43,6 +43,7 @@ def _fetch(work: Path) -> None:
             (found,) = (at / "boot").glob("vmlinuz-*")
             shutil.copyfile(found, work / "vmlinuz")
         archive.unlink()
+        log.unlink()
 
 
 def _more_modules(system: Path) -> bytes:
@@ -50,7 +51,5 @@ def _more_modules(system: Path) -> bytes:
     (version,) = (system / "usr/lib/modules").iterdir()
     modules = initramfs.load_order(version, (*initramfs.MODULES, *_MODULES))
     order = "".join(f"{file.name}\n" for file in modules).encode()
-    entries = [("modules/order", 0o100644, order)]
-    return initramfs.cpio(
-        [*entries, *((f"modules/{file.name}", 0o100644, file.read_bytes()) for file in modules)]
-    )
+    entries = [("order", order), *((file.name, file.read_bytes()) for file in modules)]
+    return initramfs.cpio([(f"modules/{name}", 0o100644, content) for name, content in entries])

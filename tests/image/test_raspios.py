@@ -6,7 +6,6 @@ dressed in all that the build goes by, and without modules that fit the emulated
 
 from __future__ import annotations
 
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 from image.__main__ import assemble, source_date_epoch
 from image.appliance import appliance
 from image.boards import RASPIOS_BOARDS, choose
-from image.debian import base, mend
+from image.card import Partition, cut
+from image.debian import DISK_BYTES, base, mend
 from image.system import look
 from image.tools import tools
 from image.wishes import Wishes
@@ -52,7 +52,9 @@ def card(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
     disk = folder / "root.ext4"
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        shutil.copyfile(base(docker=True, fresh=False).disk, disk)
+        debian = base(docker=True, fresh=False)
+    with debian.disk.open("rb") as source:
+        cut(source, Partition(0, 0, DISK_BYTES), disk)
     (folder / "firmware").mkdir()
     on(disk, *removed(disk, tree.BOOT, folder / "firmware"), "rm /var/lib/pinna-image/run")
     # A folder moves by a second name.
