@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from image.boards import Board, check_raspios
-from image.card import Partition, cut, table, unpacked
 from image.debian import DISK_BYTES, EPOCH, Base, mend
 from image.describe import sha256
 from image.errors import BadInputError, ImageError
 from image.filesystems import SECTOR
+from image.partitions import Partition, cut, table, unpacked
 from image.progress import step
 from image.system import CLOUD_INIT, CURE, ISSUE, disk_id, suite
 from image.tools import tools

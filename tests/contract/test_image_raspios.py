@@ -12,10 +12,10 @@ import pytest
 import yaml
 from image.__main__ import assemble
 from image.boards import RASPIOS_BOARDS, REFUSED, check_raspios, choose
-from image.card import table
 from image.debian import DISK_BYTES, Base
 from image.errors import BadInputError
 from image.filesystems import BOOT_START, ROOT_START, Image
+from image.partitions import table
 from image.system import look
 from image.tools import tools
 from image.wishes import Wishes

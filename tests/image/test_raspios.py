@@ -14,8 +14,8 @@ import pytest
 from image.__main__ import assemble, source_date_epoch
 from image.appliance import appliance
 from image.boards import RASPIOS_BOARDS, choose
-from image.card import Partition, cut
 from image.debian import DISK_BYTES, base, mend
+from image.partitions import Partition, cut
 from image.system import look
 from image.tools import tools
 from image.wishes import Wishes
