@@ -104,7 +104,7 @@ def _judge(disk: Path) -> None:
     if program[:4] != b"\x7fELF" or struct.unpack_from("<H", program, 18) != (_AARCH64,):
         raise BadInputError("it is the 32-bit Raspberry Pi OS; the agent needs 64 bits", hint=CURE)
     disk_id(_read(disk, "etc/fstab").decode(errors="replace"))
-    if "Type: directory" not in _debugfs(disk, f"stat /{BOOT}").decode(errors="replace"):
+    if not _has_folder(disk, PurePosixPath("/") / BOOT):
         raise BadInputError(f"its root file system has no /{BOOT}", hint=CURE)
 
 
@@ -118,11 +118,12 @@ def _copy_fat(image: Path, fat: Partition, folder: Path) -> None:
 def _fill(disk: Path, boot: Path, stub: Path) -> None:
     """Put what `boot` holds below /boot/firmware, and the emulator's first process in its place."""
     commands = [f"cd /{BOOT}", *_writes(boot)]
-    at = PurePosixPath("/")
-    for name in PurePosixPath(emulator.STUB_PATH).parent.parts:
-        commands += [f"cd {at}", f"mkdir {name}"]
-        at /= name
-    commands += [f"cd {at}", f'write "{stub}" {PurePosixPath(emulator.STUB_PATH).name}']
+    program = PurePosixPath("/") / emulator.STUB_PATH
+    for at in reversed(program.parents):
+        # debugfs's mkdir of what is there already leaves an inode behind that e2fsck takes for damage.
+        if not _has_folder(disk, at):
+            commands += [f"cd {at.parent}", f"mkdir {at.name}"]
+    commands += [f"cd {program.parent}", f'write "{stub}" {program.name}']
     with tempfile.TemporaryDirectory(dir=disk.parent) as folder:
         script, copied = Path(folder) / "script", Path(folder) / "firmware"
         script.write_text("".join(f"{command}\n" for command in commands))
@@ -152,6 +153,10 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def _read(disk: Path, name: str) -> bytes:
     """The file's content; empty if there is none."""
     return _debugfs(disk, f"cat /{name}")
+
+
+def _has_folder(disk: Path, path: PurePosixPath) -> bool:
+    return b"Type: directory" in _debugfs(disk, f"stat {path}")
 
 
 def _debugfs(disk: Path, command: str) -> bytes:
