@@ -71,6 +71,7 @@ FILES = (
     "/opt/pinna/current/bin/pinna",
     "/usr/local/bin/pinna",
     "/opt/pinna/probe/compose.yaml",
+    "/usr/lib/pinna/firstboot",
 )
 
 
