@@ -1,18 +1,24 @@
 """Break a healthy virtual Pi for real, see that cause named first, apply the printed cure, see it healed.
 
-Causes that no test here has are judged from snapshots, in tests/unit/doctor/test_judge.py, with the reason.
+Causes that no test here has are judged from snapshots, in tests/unit/doctor: breaking.FROM_SNAPSHOTS has why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.faults.appliance import Appliance
-from tests.faults.breaking import FAULTS, Fault
+from tests.faults.breaking import FAULTS, KEEP_SETTINGS, RESTART, SETTINGS_BACK, Fault
 from tests.faults.conftest import Hub
+from tests.fleet.hub import FleetHub
+from tests.support import tls
 from tests.virtual_pi.acoustics import silence, tone
+from tests.virtual_pi.machine import GATEWAY
+from tests.virtual_pi.sh04 import Sh04
+from tests.virtual_pi.uac1 import Identity
 
 
 def test_it_is_healthy_before_anything_breaks(appliance: Appliance) -> None:
@@ -68,6 +74,41 @@ def test_a_pulled_plug(appliance: Appliance) -> None:
         appliance.until_healed(agent=False)
 
 
+def test_a_cable_that_is_broken(appliance: Appliance) -> None:
+    """The kernel sees a device come, and gets no answer from it."""
+    with agent(appliance, runs=False):
+        appliance.unplug()
+        appliance.pi.microphone.illegible = True
+        busid = appliance.pi.server.plug(appliance.pi.microphone)
+        try:
+            appliance.run(f"systemd-run -q {appliance.attaching(busid)}")
+            appliance.run("until dmesg | grep -q 'unable to enumerate'; do sleep 0.5; done")
+            found = appliance.first()
+        finally:
+            appliance.pi.server.unplug(busid)
+            appliance.pi.microphone.illegible = False
+        assert found["cause"] == "usb-unstable"
+        appliance.plugs += 1
+        appliance.plug()
+        appliance.until_healed(agent=False)
+
+
+def test_a_device_that_only_plays(appliance: Appliance) -> None:
+    with agent(appliance, runs=False):
+        appliance.unplug()
+        microphone = appliance.pi.microphone
+        appliance.pi.microphone = Sh04(Identity(microphone_channels=0))
+        try:
+            appliance.plug()
+            found = appliance.first()
+        finally:
+            appliance.unplug()
+            appliance.pi.microphone = microphone
+            appliance.plug()
+        assert found["cause"] == "card-cannot-record"
+        appliance.until_healed(agent=False)
+
+
 def test_a_microphone_that_delivers_zeros(appliance: Appliance) -> None:
     with agent(appliance, runs=False):
         appliance.pi.microphone.source = silence
@@ -100,6 +141,25 @@ def test_a_hub_that_has_ended(appliance: Appliance, hub: Hub) -> None:
         finally:
             hub.start()
         appliance.until_healed(agent=True)
+
+
+def test_a_hub_whose_certificate_nobody_knows(appliance: Appliance, place: FleetHub, tmp_path: Path) -> None:
+    certificate = tls.self_signed(tmp_path, GATEWAY)
+    with agent(appliance, runs=True), tls.relay(place.port, certificate) as port:
+        appliance.run(KEEP_SETTINGS)
+        appliance.run(
+            f"sed -i 's#^url = .*#url = \"https://{GATEWAY}:{port}\"#' /etc/pinna/pinna.toml; {RESTART}"
+        )
+        try:
+            found = appliance.first()
+            assert found["cause"] == "hub-certificate"
+            appliance.pi.machine.put(Path(f"{certificate}.crt"), "/usr/local/share/ca-certificates/fault.crt")
+            appliance.apply(found)
+            appliance.run(RESTART)
+            appliance.until_healed(agent=True)
+        finally:
+            appliance.run("rm -f /usr/local/share/ca-certificates/fault.crt; update-ca-certificates --fresh")
+            appliance.run(f"{SETTINGS_BACK}; {RESTART}")
 
 
 def test_a_hub_that_wants_another_token(appliance: Appliance) -> None:
