@@ -57,6 +57,7 @@ KEEP_ALL_OF_PINNA, PINNA_BACK = kept_aside(
 )
 RESTART = "systemctl restart --no-block pinna-agent"
 FAILING = "until systemctl show -p SubState pinna-agent | grep -q auto; do sleep 0.5; done"
+PULSEAUDIO = "apt-get update && apt-get install -y --no-install-recommends pulseaudio"
 DROP_IN = "/etc/systemd/system/pinna-agent.service.d"
 LIBRARIES = "/usr/lib/aarch64-linux-gnu"
 PORTAUDIO = f"$(readlink -f {LIBRARIES}/libportaudio.so.2)"
@@ -123,7 +124,7 @@ FAULTS = (
     Fault("microphone-held", holder("thief", HOLD)),
     Fault(
         "sound-server-holds-microphone",
-        "apt-get update; apt-get install -y --no-install-recommends pulseaudio; "
+        f"{PULSEAUDIO}; "
         + holder(
             "pulse",
             "pulseaudio -n --daemonize=no --exit-idle-time=-1 --load='module-alsa-source device=hw:mic'",
