@@ -827,7 +827,7 @@ def unit(seconds: float) -> Json:
     return found
 
 
-def ask(host: str, port: int, path: str, tls: bool, token: str = "", seconds: float = 4.0) -> Json:
+def ask(host: str, port: int, path: str, tls: bool, token: str = "", *, seconds: float) -> Json:
     """GET by hand, as importing urllib takes an emulated Pi two seconds: {"status", "body"}; or OSError."""
     connection = socket.create_connection((host, port), seconds)
     with contextlib.closing(connection):
@@ -851,14 +851,14 @@ def ask(host: str, port: int, path: str, tls: bool, token: str = "", seconds: fl
     return {"status": int(status[1]) if status else 0, "body": answer.partition(b"\r\n\r\n")[2]}
 
 
-def agent(told: Json) -> Json:
+def agent(told: Json, seconds: float) -> Json:
     """What the agent's /health says of its components; {"error"} when there is no answer."""
     if not told or "http" not in told:
         raise Unseen("the agent's configuration is not there or not readable")
     host, port = told["http"]
     try:
         token = read(told["http_token_file"], 4096)
-        answer = ask(str(host), int(port), "/health", False, token)
+        answer = ask(str(host), int(port), "/health", False, token, seconds=seconds)
         body = json.loads(answer["body"])
         components = {name: dict(one) for name, one in body["components"].items()}
         audio = {
@@ -877,7 +877,7 @@ def agent(told: Json) -> Json:
     }
 
 
-def hub(told: Json) -> Json:
+def hub(told: Json, seconds: float) -> Json:
     """Whether something answers where the hub should be: {"host", "port", "error" | "status"}."""
     found = re.match(
         r"(https?|wss?)://(?:[^/@]*@)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?", (told or {}).get("hub", "")
@@ -888,11 +888,11 @@ def hub(told: Json) -> Json:
     host, port = found[2].strip("[]"), int(found[3] or (443 if tls else 80))
     result: dict[str, Json] = {"host": host, "port": port, "error": "", "kind": "", "status": 0}
     try:
-        result["status"] = ask(host, port, "/health", tls)["status"]
+        result["status"] = ask(host, port, "/health", tls, seconds=seconds)["status"]
     except socket.gaierror as error:
         result.update(kind="name", error=str(error.strerror))
     except socket.timeout:
-        result.update(kind="timeout", error="no answer in 4 s")
+        result.update(kind="timeout", error=f"no answer in {seconds:g} s")
     except OSError as error:
         kind = "refused" if error.errno == errno.ECONNREFUSED else "network"
         result.update(kind="tls" if "SSL" in type(error).__name__ else kind, error=str(error))
@@ -961,8 +961,8 @@ def look(seconds: float, wanted_user: str, config: str, listen: bool) -> Json:
         "mixer": lambda: mixer(recording),
         "container": container,
         "unit": lambda: unit(seconds / 2),
-        "agent": lambda: agent(told),
-        "hub": lambda: hub(told),
+        "agent": lambda: agent(told, seconds * 0.4),
+        "hub": lambda: hub(told, seconds * 0.4),
     }
     threads = {
         name: threading.Thread(target=probe, args=item, daemon=True)
