@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,8 @@ import aiohttp
 import numpy as np
 import psutil
 from playwright.async_api import expect
+from tests.bench import capturing, rotating
+from tests.bench.processes import started
 from tests.support.browser import open_page
 from tests.support.waiting import eventually
 
@@ -37,7 +36,7 @@ NOISE_SECONDS = 120
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
-    rows = list(recording(10 if quick else 40))
+    rows = [*recording(10 if quick else 40), *capturing.run(quick), *rotating.run(quick)]
     with tempfile.TemporaryDirectory() as name:
         make_archive(Path(name), FILES)
         rows += asyncio.run(looking(Path(name), 5 if quick else 65))
@@ -85,21 +84,6 @@ def pinna(form: str, count: int) -> str:
     return general + "".join(
         f'[sources.s{k}]\ndevice = "{MICROPHONE}"\nformat = "{form}"\nrate = {RATE}\n' for k in range(count)
     )
-
-
-@contextmanager
-def started(words: list[str], folder: Path, environment: dict[str, str]) -> Iterator[psutil.Process]:
-    program = shutil.which(words[0])
-    assert program, f"{words[0]} is not installed"
-    with (folder / "said").open("ab") as said:
-        process = subprocess.Popen(
-            [program, *words[1:]], cwd=folder, env=environment, stdout=said, stderr=said
-        )
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def _bytes(folder: Path) -> int:

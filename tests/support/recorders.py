@@ -58,11 +58,15 @@ def command(*words: str, environment: dict[str, str] | None = None) -> subproces
 
 
 @contextmanager
-def recorder(sound: VirtualSound, folder: Path, sources: str, name: str = "recorder") -> Iterator[Recorder]:
+def recorder(
+    sound: VirtualSound | dict[str, str], folder: Path, sources: str, name: str = "recorder"
+) -> Iterator[Recorder]:
+    """`sound`: whose devices there are, or the environment in which they are found."""
     general = (
         f'[general]\ndirectory = "{folder}/archive"\nstatus_file = "{folder}/status.json"\nreserve_mb = 1\n'
     )
     (folder / "recorder.toml").write_text(general + sources)
     words = ["pinna", "record", "--config", str(folder / "recorder.toml")]
-    with program(words, sound.environment, folder, name) as running:
+    environment = sound.environment if isinstance(sound, VirtualSound) else sound
+    with program(words, environment, folder, name) as running:
         yield Recorder(running, folder)

@@ -17,13 +17,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
 import structlog
 
 from pinna.errors import DeviceError
-from pinna.recorder.events import Chunk, Deliver, Down, Lost
+from pinna.recorder.continuity import Continuity
+from pinna.recorder.events import Chunk, Deliver, Down, Event
 from pinna.recorder.formats import Form
 
 PIPE_BYTES: Final = 1 << 20
@@ -36,7 +38,7 @@ SILENT_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 STEADY_SECONDS: Final = 10.0
 HINT: Final = "It is tried again and again; `pinna record --list-devices` shows what `device` may name"
-_OVERRUN = re.compile(r"overrun!+ \(at least ([0-9.]+) ms long\)")
+_OVERRUN = re.compile(r"overrun!+ \(at least [0-9.]+ ms long\)")
 _WRONG_RATE = re.compile(r"rate is not accurate \(requested = (\d+)Hz, got = (\d+)Hz\)")
 _CHATTER = ("Recording raw data", "Aborted by signal")
 
@@ -55,6 +57,7 @@ class SoundCard(threading.Thread):
         self._ending = threading.Event()
         self._rest = b""
         self._said = b""
+        self._continuity = Continuity(form.rate)
         self._failures = 0
         self._silent_since = 0.0
 
@@ -102,9 +105,11 @@ class SoundCard(threading.Thread):
             with contextlib.suppress(OSError):  # a limit lower than usual
                 fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._rest = self._said = b""
+            self._continuity = Continuity(self._form.rate)
             try:
                 said = self._pump(process, process.stdout, process.stderr)
             finally:
+                self._deliver_all(self._continuity.end())
                 if process.poll() is None:
                     process.kill()
         return said or f"arecord ended with code {process.returncode} and said nothing"
@@ -141,7 +146,12 @@ class SoundCard(threading.Thread):
         whole = len(data) - len(data) % self._form.raw_bytes
         self._rest = data[whole:]
         if whole:
-            self._deliver(Chunk(data[:whole], at))
+            chunk = Chunk(data[:whole], at)
+            self._deliver_all(self._continuity.take(chunk, chunk.samples(self._form)))
+
+    def _deliver_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._deliver(event)
 
     def _listen(self, data: bytes) -> list[str]:
         """Log what arecord says; the lines of trouble. Raises DeviceError for a wrong speed."""
@@ -155,9 +165,8 @@ class SoundCard(threading.Thread):
                     f"{self._device} records at {match[2]} Hz, not at {match[1]}",
                     hint=f"Set rate = {match[2]}, or name a PCM that converts (plughw:…)",
                 )
-            if match := _OVERRUN.search(line):
-                samples = round(float(match[1]) * self._form.rate / 1000)
-                self._deliver(Lost("xrun", samples, line))
+            if _OVERRUN.search(line):
+                self._deliver_all(self._continuity.overrun(line))
             self._tell("recorder.arecord_says", line=line)
             trouble.append(line)
         return trouble

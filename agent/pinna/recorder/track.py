@@ -18,7 +18,6 @@ import structlog
 
 from pinna.recorder import formats
 from pinna.recorder.clock import Clock, boot_id, day, iso, next_cut, quality, stamp
-from pinna.recorder.continuity import Continuity
 from pinna.recorder.disk import free_name, reason_of, size_of, sync_folder
 from pinna.recorder.events import Begins, Chunk, Down, Event, Lost, Sound, Title, Units
 from pinna.recorder.formats import Form, SegmentFile
@@ -84,7 +83,6 @@ class Track:
         self._cut = 0.0
         self._at = 0.0  # monotonic time of the next sample, smoothed
         self._offset = clock.wall() - clock.mono()
-        self._continuity = Continuity(plan.form.rate)
         self._pending: list[tuple[Manifest, Line]] = []
         self._manifest: Manifest | None = None
         self._heard_at = 0.0
@@ -123,7 +121,6 @@ class Track:
             self._entitle(event.text)
         elif isinstance(event, Lost):
             self._gap(event.reason, event.samples, event.detail, estimated=event.estimated)
-            self._continuity.skip(event.samples)
         elif isinstance(event, Down):
             self._go_away(event)
 
@@ -178,14 +175,10 @@ class Track:
         if self._away is not None:
             self._account_for_away(begin)
             self._at = begin
-            self._continuity.restart()
         elif self._open is None or abs(begin - self._at) > slack:
             self._at = begin
         else:
             self._at += (begin - self._at) * 0.05  # arrival jitters by a period; the cut should not
-        missing = self._continuity.check(count, sound.at) if isinstance(sound, Chunk) else 0
-        if missing:
-            self._gap("unreported", missing, "the clock went on without samples", estimated=True)
         self._write(sound)
 
     def _count_unwritten(self, count: int, begin: float) -> None:
@@ -335,7 +328,9 @@ class Track:
     def _gap(self, reason: str, samples: int, detail: str, *, estimated: bool) -> None:
         """Samples missing in the middle of what is being written."""
         if self._away is not None:
-            return  # timed or counted already
+            if self._away.since is None:
+                self._away.counted += samples
+            return  # or timed already
         if not self._heard_at:
             return  # before the first sample
         self._note_gap(reason, self._index, samples, detail, estimated, self._at)

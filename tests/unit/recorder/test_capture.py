@@ -69,12 +69,6 @@ def down(events: list[Event]) -> Down:
     return eventually(lambda: next((event for event in events if isinstance(event, Down)), None))
 
 
-def test_an_overrun_is_told_with_its_length(card: Callable[[str], list[Event]]):
-    events = card("head -c 9600 /dev/zero; echo 'overrun!!! (at least 12.500 ms long)' >&2; exec sleep 60")
-    lost = eventually(lambda: next((event for event in events if isinstance(event, Lost)), None))
-    assert (lost.reason, lost.samples, lost.estimated) == ("xrun", 600, True)
-
-
 def test_another_rate_than_asked_for_is_refused(card: Callable[[str], list[Event]]):
     """Arecord itself warns, and goes on at the wrong speed."""
     events = card(
