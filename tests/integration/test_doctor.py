@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,22 @@ def test_a_command_that_hangs_is_unseen_and_ended(tmp_path: Path) -> None:
     assert "unit" in snapshot["unseen"]
     number = int(pid.read_text())
     eventually(lambda: not Path(f"/proc/{number}").exists(), what="the command has ended")
+
+
+def test_a_configuration_that_the_agent_runs_with_is_not_checked_again(tmp_path: Path) -> None:
+    config = tmp_path / "pinna.toml"
+    config.touch()
+
+    def checked(state: str, began: float) -> bool:
+        said = f"LoadState=loaded\nSubState={state}\nExecMainStartTimestampMonotonic={began * 1e6:.0f}\n"
+        path = script(tmp_path, "systemctl", f"echo '{said}'")
+        return "check" in collect("--deaf", "--config", str(config), PATH=path)["unit"]
+
+    eventually(lambda: time.time() > config.stat().st_ctime, what="a later moment")
+    now = time.monotonic()
+    assert not checked("running", now)
+    assert checked("running", now - 60)
+    assert checked("auto-restart", now)
 
 
 def test_of_a_long_kernel_log_the_end_is_kept(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ RATE, CHANNELS = 48000, 1
 LISTEN_FRAMES, PATIENCE_FRAMES = 16000, 96000  # a third of a second; two, while all is silence
 AGENT_UNIT, AGENT_USER, AGENT_CONFIG = "pinna-agent.service", "pinna", "/etc/pinna/pinna.toml"
 AGENT_PROGRAM = "/opt/pinna/current/bin/pinna"
+UNIT_PROPERTIES = (
+    "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result,ExecMainStatus,"
+    "ExecMainStartTimestampMonotonic"
+)
 NAMES = ("shared_mic", "shared_speaker", "default")
 MODULES = ("snd_usb_audio", "snd_bcm2835", "snd_hda_intel", "vhci_hcd", "usbcore")
 ENVIRONMENT = re.compile(r"LD_LIBRARY_PATH|LD_PRELOAD|ALSA_\w+|PULSE_\w+|PIPEWIRE_\w+|PA_ALSA_\w+")
@@ -808,23 +812,28 @@ def settings(config: str) -> Json:
     }
 
 
-def unit(seconds: float) -> Json:
-    shown = run(
-        "systemctl",
-        "show",
-        "-p",
-        "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result,ExecMainStatus",
-        AGENT_UNIT,
-        seconds=seconds,
-    )
+def unit(config: str, seconds: float) -> Json:
+    """What systemd says of the agent; `check`, unless it runs with the configuration as it is."""
+    shown = run("systemctl", "show", "-p", UNIT_PROPERTIES, AGENT_UNIT, seconds=seconds)
     if shown["code"]:
         raise Unseen(f"systemctl: {shown['err'].splitlines()[-1] if shown['err'] else 'failed'}")
     found = dict(line.split("=", 1) for line in shown["out"].splitlines() if "=" in line)
     if found.get("LoadState") == "loaded":
         log = run("journalctl", "-u", AGENT_UNIT, "-n", "5", "-p", "warning", "-o", "cat", "--no-pager")
         found["log"] = [line[:500] for line in log["out"].splitlines()[-5:]]
-        found["check"] = run(AGENT_PROGRAM, "config", "check", AGENT_CONFIG, seconds=seconds)
+        if not _accepted(found, config):
+            found["check"] = run(AGENT_PROGRAM, "config", "check", config, seconds=seconds)
     return found
+
+
+def _accepted(found: dict[str, str], config: str) -> bool:
+    """Whether the agent began after the file's last change, and runs: else to check it takes a Pi seconds."""
+    try:
+        unchanged_for = time.time() - os.stat(config).st_ctime
+        runs_for = time.monotonic() - int(found.get("ExecMainStartTimestampMonotonic", "")) / 1e6
+    except (OSError, ValueError):
+        return False
+    return found.get("SubState") == "running" and unchanged_for > runs_for
 
 
 def ask(host: str, port: int, path: str, tls: bool, token: str = "", *, seconds: float) -> Json:
@@ -960,7 +969,7 @@ def look(seconds: float, wanted_user: str, config: str, listen: bool) -> Json:
         "sound_servers": sound_servers,
         "mixer": lambda: mixer(recording),
         "container": container,
-        "unit": lambda: unit(seconds / 2),
+        "unit": lambda: unit(config, seconds / 2),
         "agent": lambda: agent(told, seconds * 0.4),
         "hub": lambda: hub(told, seconds * 0.4),
     }
