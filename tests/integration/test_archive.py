@@ -16,7 +16,7 @@ from tests.support.archives import Recording, run, serving, where
 from tests.support.browser import open_page
 from tests.support.ramps import ManualTime
 
-from pinna.archive.index import Index
+from pinna.archive.index import MOST_READ_HERE, Index
 from pinna.archive.server import Archive
 from pinna.errors import ConfigError, PortInUseError, StorageError
 from pinna.recorder.events import Lost
@@ -260,6 +260,36 @@ def test_of_the_newest_day_what_changes_is_followed(recording: Recording):
     assert index.sources() == anew.sources()
 
 
+def test_many_old_days_are_read_by_another_process_and_are_the_same(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+):
+    manifest = (recording.paths[0].parent / "manifest.jsonl").read_text()
+    for number in range(MOST_READ_HERE + 3):
+        old = recording.folder / "mic" / f"2020-01-{number + 1:02}" / "manifest.jsonl"
+        old.parent.mkdir()
+        old.write_text(manifest)
+    now = ManualTime(0.0)
+    index = Index(recording.folder, now.mono)
+    index.refresh()
+    monkeypatch.setattr("pinna.archive.index.MOST_READ_HERE", 99)
+    here = Index(recording.folder)
+    here.refresh()
+    assert index.sources() == here.sources()
+    assert len(index.sources()[0]["days"]) == MOST_READ_HERE + 4
+    assert index.files("", "", None, 1000) == here.files("", "", None, 1000)
+    assert index.gaps("", "", 1000) == here.gaps("", "", 1000) != []
+
+    doomed = recording.paths[0].name
+    for path in recording.folder.glob("mic/2020-01-*/manifest.jsonl"):
+        with path.open("a") as lines:
+            lines.write(json.dumps({"kind": "deleted", "file": doomed, "reason": "age"}) + "\n")
+    monkeypatch.undo()
+    now.now += 61
+    index.refresh()
+    assert doomed not in {row["name"] for row in index.files("mic", "2020-01-01", None, 1000)}
+    assert len(index.files("mic", "2020-01-01", None, 1000)) == 3
+
+
 def test_files_that_begin_together_are_not_torn_apart_by_a_page(tmp_path: Path):
     times = {"time": "2026-11-21T09:00:00Z", "mono": 1.0, "boot": "b"}
     form = {"format": "wav", "rate": 8000, "channels": 1, "bits": 16}
@@ -290,6 +320,8 @@ def test_lines_that_make_no_sense_cost_only_themselves(recording: Recording):
         json.dumps({"kind": "open", "file": "../../etc/passwd", "first": 0, "wall": 1, "rate": 1}),
         json.dumps({"kind": "open", "file": "x.wav", "first": 0}),
         json.dumps({"kind": "gap", "first": 1, "samples": "many"}),
+        json.dumps({"kind": "gap", "first": 1, "samples": 10**30, "reason": "xrun"}),
+        '{"kind": "gap", "first": 1, "samples": 1, "offset": NaN, "seconds": NaN, "detail": ["\\ud800"]}',
     ]
     manifest.write_text("\n".join(strange) + "\n" + manifest.read_text())
     index = Index(recording.folder)

@@ -21,6 +21,7 @@ from tests.support.ramps import PERIOD
 
 from pinna.archive import playing
 from pinna.archive import server as archive_server
+from pinna.archive.index import MOST_READ_HERE
 from pinna.archive.server import Archive
 from pinna.recorder import peaks
 from pinna.recorder.events import Begins, Chunk, Lost, Unit, Units
@@ -321,6 +322,29 @@ def test_a_large_archive_answers_while_it_is_still_being_read(tmp_path: Path):
                 await asyncio.to_thread((old / "manifest.jsonl").write_bytes, b"")
             await until_true(read)
             await get(http, "/stream/mic/2020-01-01/mic.wav", 404)
+
+    run(scene)
+
+
+def test_a_server_that_is_ended_waits_for_no_manifest(tmp_path: Path):
+    """Many old days are read by another process, here by one that would wait for ever."""
+    Recording(tmp_path)
+    for number in range(MOST_READ_HERE + 1):
+        old = tmp_path / "mic" / f"2020-01-{number + 1:02}"
+        old.mkdir()
+        os.mkfifo(old / "manifest.jsonl")
+
+    async def scene() -> None:
+        async with (
+            Archive(tmp_path, tmp_path / "s", "127.0.0.1", 0, "") as archive,
+            aiohttp.ClientSession(archive.address) as http,
+        ):
+
+            async def newest_known() -> bool:
+                return len((await get(http, "/api/files"))["files"]) == 4
+
+            await until_true(newest_known)
+            assert (await get(http, "/api/sources"))["reading"]
 
     run(scene)
 

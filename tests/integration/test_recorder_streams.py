@@ -21,7 +21,7 @@ from tests.support.tls import secured, self_signed
 from tests.support.waiting import eventually
 
 from pinna.demo.sound import VirtualSound
-from pinna.recorder import peaks, service
+from pinna.recorder import icy, peaks, service, stream
 from pinna.recorder.events import Begins, Down, Event, Title, Unit, Units
 from pinna.recorder.formats import Form
 from pinna.recorder.hashing import Hasher
@@ -323,6 +323,51 @@ def test_told_to_stop_it_does_not_wait_for_a_silent_server(encoded: dict[str, by
             release.set()
     finally:
         release.set()
+
+
+def test_what_came_as_one_burst_is_kept_when_it_is_stopped_at_once(
+    encoded: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stream, "BURST_SECONDS", 1000.0)  # it is stopped before, however slow the machine
+    released = threading.Event()
+
+    def respond(_path: str, _head: bytes, connection: socket.socket) -> None:
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"])
+        released.wait(60)
+
+    try:
+        with server(respond) as url:
+            source = Source("radio", type="stream", url=f"{url}/radio")
+            settings = Settings(tmp_path / "a", tmp_path / "s", reserve_mb=1, sources=(source,))
+            with service.Recorder(settings) as running:
+                eventually(lambda: running.recordings[0].status()["format"] == "mp3", what="it has begun")
+                assert running.recordings[0].status()["file"] is None
+            released.set()
+        (segment,) = read_account(tmp_path / "a" / "radio").segments
+        assert segment.samples > 0
+        assert encoded["mp3"].startswith(segment.path.read_bytes())
+    finally:
+        released.set()
+
+
+def test_what_came_as_one_burst_is_kept_when_nothing_follows_it(
+    encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stream, "BURST_SECONDS", 1000.0)
+    monkeypatch.setattr(icy, "TIMEOUT_SECONDS", 1.0)
+    released = threading.Event()
+
+    def respond(_path: str, _head: bytes, connection: socket.socket) -> None:
+        reply(connection, "HTTP/1.0 200 OK\nContent-Type: audio/mpeg", encoded["mp3"])
+        released.wait(60)
+
+    try:
+        with server(respond) as url, listening(f"{url}/radio") as listener:
+            assert "nothing came" in listener.wait_down()
+            assert listener.sound() == encoded["mp3"]
+            released.set()
+    finally:
+        released.set()
 
 
 def test_a_server_that_never_comes_to_the_point_keeps_no_other_file_from_its_end(

@@ -2,32 +2,35 @@
 
 Nothing is kept on disk, so nothing can disagree with it or lock the recorder out; the manifests that have
 grown are read again, the others only looked at. One thread refreshes, newest days first, while others ask:
-they wait for what is new of one day to be written at most, never for manifests to be read. An answer is one
-step of SQLite: at each, sqlite3 lets go of Python's lock (GIL), and who reads manifests keeps it for 5 ms.
+they wait for one step to be written at most (see `reading`), never for manifests to be read. An answer is one
+step of SQLite, too: at each, sqlite3 lets go of Python's lock (GIL), and has to wait for it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pinna.recorder.manifest import NAME, Account, Segment, read_day
+from pinna.archive import reading
+from pinna.archive.reading import SAFE_NAME, Day, Step
+from pinna.recorder.manifest import NAME
 
 FRESH_SECONDS: Final = 2.0
 ALL_SECONDS: Final = 60.0
 """Days gone by change only when retention deletes: they are looked at less often than the last two."""
 
 PAGE: Final = 200
-SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")
+MOST_READ_HERE: Final = 4
+"""Days gone by that have changed. More are worth a process of their own."""
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _SCHEMA = """
@@ -36,7 +39,7 @@ CREATE TABLE day (
   PRIMARY KEY (source, day)
 ) WITHOUT ROWID;
 CREATE TABLE file (
-  source TEXT, day TEXT, name TEXT, at REAL, samples INTEGER, rate INTEGER, bytes INTEGER, format TEXT,
+  source TEXT, day TEXT, name TEXT, at INTEGER, samples INTEGER, rate INTEGER, bytes INTEGER, format TEXT,
   channels INTEGER, bits INTEGER, open INTEGER, lost INTEGER, title TEXT
 );
 CREATE INDEX by_time ON file (at);
@@ -53,9 +56,33 @@ CREATE INDEX gap_by_day ON gap (source, day, first);
 CREATE INDEX gap_by_date ON gap (day, first);
 """
 
+_LATEST = 9e12  # seconds; their microseconds are still whole numbers to SQLite
 _FILE = "source, day, name, at, samples, rate, bytes, format, channels, bits, open, lost, title"
 _GAP = "source, day, reason, time, seconds, samples, estimated, detail, first, file, offset"
-_EXACT = {"at": "CAST(round(at * 1e6) AS INTEGER)"}  # SQLite writes 15 digits of a number, and these have 16
+
+
+def _columns(of: str) -> str:
+    return ", ".join(f"json_extract(value, '$[{k}]')" for k in range(len(of.split(", "))))
+
+
+_HERE = "source = json_extract(:given, '$[0]') AND day = json_extract(:given, '$[1]')"
+_STEPS: Final = {
+    "keep": [
+        f"DELETE FROM file WHERE {_HERE}"  # noqa: S608 (our own words)
+        " AND name NOT IN (SELECT value FROM json_each(:given, '$[2]'))"
+    ],
+    "file": [f"INSERT OR REPLACE INTO file SELECT {_columns(_FILE)} FROM json_each(:given)"],  # noqa: S608 (as above)
+    "gap": [
+        f"DELETE FROM gap WHERE {_HERE}",  # noqa: S608 (as above)
+        f"INSERT INTO gap SELECT {_columns(_GAP)} FROM json_each(:given, '$[2]')",  # noqa: S608 (as above)
+    ],
+    "day": [
+        "INSERT OR REPLACE INTO day"  # noqa: S608 (as above)
+        " SELECT json_extract(:given, '$[0]'), json_extract(:given, '$[1]'), json_extract(:given, '$[2]'),"
+        f" count(*), coalesce(sum(bytes), 0), coalesce(max(open), 0) FROM file WHERE {_HERE}"
+    ],
+    "gone": [f"DELETE FROM day WHERE {_HERE}"],  # noqa: S608 (as above)
+}
 
 
 class Index:
@@ -63,7 +90,8 @@ class Index:
         self._archive = archive
         self._clock = clock
         self._looked = self._looked_at_all = float("-inf")
-        self._newest: dict[str, _Day] = {}
+        self._newest: dict[str, Day] = {}
+        self._elsewhere: reading.Elsewhere | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()  # of the base; never held while a file is read
         self._base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
@@ -87,13 +115,18 @@ class Index:
         everything = now - self._looked_at_all >= ALL_SECONDS
         known = {(row["source"], row["day"]): row["size"] for row in self._rows("source, day, size", "day")}
         found = {(source, day): size for source, day, size in self._manifests(everything=everything)}
-        for source, day in sorted(found, key=lambda place: place[1], reverse=True):
-            if self._ending.is_set():
-                return
-            if known.get((source, day)) != found[source, day]:
-                self._read(source, day, found[source, day])
-        for source, day in known.keys() - found.keys() if everything else ():
-            self._write(source, day, None, [], [])
+        newest = set(dict(sorted(found)).items())
+        changed = [place for place, size in found.items() if known.get(place) != size]
+        changed.sort(key=lambda place: place[1], reverse=True)
+        old = [(*place, found[place]) for place in changed if place not in newest]
+        self._read([(*place, found[place]) for place in changed if place in newest])
+        done = self._read_elsewhere(old) if len(old) > MOST_READ_HERE else set()
+        self._read([day for day in old if day[:2] not in done])
+        if self._ending.is_set():
+            return
+        for place in known.keys() - found.keys() if everything else ():
+            for kind in ("keep", "gap", "gone"):
+                self._take((kind, json.dumps([*place, []])))
         self._looked = self._clock()
         if everything:
             self._looked_at_all = self._looked
@@ -101,6 +134,8 @@ class Index:
     def end(self) -> None:
         """A refresh that goes on ends with the day that it reads."""
         self._ending.set()
+        if self._elsewhere is not None:
+            self._elsewhere.end()
 
     def sources(self) -> list[dict[str, Any]]:
         """Each with its days, newest first."""
@@ -122,9 +157,9 @@ class Index:
         """
         where, values = _where(source=source, day=day)
         if before is not None:
-            where, values = f"{where} AND at < ?", [*values, before]
+            where, values = f"{where} AND at < ?", [*values, round(min(before, _LATEST) * 1e6)]
         last = f"SELECT at FROM file WHERE {where} ORDER BY at DESC LIMIT 1 OFFSET ?"  # noqa: S608 (our own words)
-        rest = f"file WHERE {where} AND at >= coalesce(({last}), -1e300) ORDER BY at DESC"
+        rest = f"file WHERE {where} AND at >= coalesce(({last}), -9e18) ORDER BY at DESC"
         return self._rows(_FILE, rest, *values, *values, limit - 1)
 
     def open_files(self) -> list[dict[str, Any]]:
@@ -143,8 +178,7 @@ class Index:
     def _rows(self, columns: str, rest: str, *values: object) -> list[dict[str, Any]]:
         """`columns` FROM `rest`, in one step (see above)."""
         names = columns.split(", ")
-        cells = ", ".join(_EXACT.get(name, name) for name in names)
-        query = f"SELECT json_group_array(json_array({cells})) FROM (SELECT {columns} FROM {rest})"  # noqa: S608 (our own words)
+        query = f"SELECT json_group_array(json_array({columns})) FROM (SELECT {columns} FROM {rest})"  # noqa: S608 (our own words)
         with self._lock:
             (text,) = self._base.execute(query, values).fetchone()
         rows = [dict(zip(names, row, strict=True)) for row in json.loads(text)]
@@ -166,104 +200,38 @@ class Index:
                 except (FileNotFoundError, NotADirectoryError):
                     continue
 
-    def _read(self, source: str, day: str, size: int) -> None:
-        account = Account()
-        read_day(self._archive / source / day / NAME, account)
-        rows = (_row(source, day, segment) for segment in account.segments)
-        files = [row for row in rows if row is not None]
-        gaps: list[tuple[object, ...]] = [
-            (
-                *(
-                    source,
-                    day,
-                    gap.get("reason"),
-                    gap.get("time"),
-                    _finite(gap.get("seconds")),
-                    gap["samples"],
-                ),
-                *(bool(gap.get("estimated")), gap.get("detail"), gap["first"]),
-                *(gap.get("file"), gap.get("offset")),
-            )
-            for gap in account.gaps
-        ]
-        self._write(source, day, size, files, gaps)
+    def _read(self, days: list[tuple[str, str, int]]) -> None:
+        for source, day, size in days:
+            if self._ending.is_set():
+                return
+            with contextlib.suppress(FileNotFoundError):  # gone since
+                self._write(reading.read(self._archive, source, day, size))
 
-    def _write(
-        self,
-        source: str,
-        day: str,
-        size: int | None,
-        files: list[tuple[object, ...]],
-        gaps: list[tuple[object, ...]],
-    ) -> None:
-        """A day as it is now; of a source's newest, only what has changed. `size` None: it is gone."""
-        newest = self._newest.get(source)
-        known = newest if newest is not None and newest.name == day else None
-        now = _Day(day, frozenset(files), frozenset(gaps))
-        with self._lock:
+    def _read_elsewhere(self, days: list[tuple[str, str, int]]) -> set[tuple[str, str]]:
+        """Source and day of those that could be read."""
+        done: set[tuple[str, str]] = set()
+        with reading.Elsewhere(self._archive, days) as self._elsewhere:
+            for kind, text in () if self._ending.is_set() else self._elsewhere.steps():
+                self._take((kind, text))
+                if kind == "day":
+                    source, day, _ = json.loads(text)
+                    done.add((source, day))
+        return done
+
+    def _write(self, day: Day) -> None:
+        """Of a source's newest day, only what has changed since."""
+        newest = self._newest.get(day.source)
+        for step in day.steps(newest if newest is not None and newest.day == day.day else None):
+            self._take(step)
+        if newest is None or day.day >= newest.day:
+            self._newest[day.source] = day
+
+    def _take(self, step: Step) -> None:
+        kind, text = step
+        with self._lock, self._base:
             self._base.execute("BEGIN")
-            if known is None:
-                self._forget("file", source, day)
-            else:
-                files = [row for row in files if row not in known.files]
-                gone = [(source, day, name) for name in known.names - now.names]
-                self._base.executemany("DELETE FROM file WHERE source = ? AND day = ? AND name = ?", gone)
-            if known is None or known.gaps != now.gaps:
-                self._forget("gap", source, day)
-                self._base.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", gaps)
-            self._base.executemany(
-                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", files
-            )
-            self._forget("day", source, day)
-            if size is not None:
-                self._base.execute(
-                    "INSERT INTO day"
-                    " SELECT ?, ?, ?, count(*), coalesce(sum(bytes), 0), coalesce(max(open), 0)"
-                    " FROM file WHERE source = ? AND day = ?",
-                    (source, day, size, source, day),
-                )
-            self._base.execute("COMMIT")
-        if newest is None or day >= newest.name:
-            self._newest[source] = now
-
-    def _forget(self, table: str, source: str, day: str) -> None:
-        self._base.execute(f"DELETE FROM {table} WHERE source = ? AND day = ?", (source, day))  # noqa: S608 (as above)
-
-
-@dataclass(frozen=True, slots=True)
-class _Day:
-    """What was written of the newest day of a source."""
-
-    name: str
-    files: frozenset[tuple[object, ...]]
-    gaps: frozenset[tuple[object, ...]]
-
-    @property
-    def names(self) -> set[object]:
-        return {row[2] for row in self.files}
-
-
-def _row(source: str, day: str, segment: Segment) -> tuple[object, ...] | None:
-    """None for what is not there any more, or never was."""
-    opened, closed = segment.opened, segment.closed
-    name = str(opened["file"])
-    if segment.deleted or (closed is not None and not segment.samples) or not SAFE_NAME.fullmatch(name):
-        return None
-    try:
-        at, rate = round(float(opened["wall"]), 6), int(opened["rate"])
-        channels, bits = int(opened["channels"]), int(opened["bits"])
-        size = int(closed["bytes"]) if closed else 0
-    except (KeyError, TypeError, ValueError):
-        return None
-    if not math.isfinite(at):
-        return None
-    lost = sum(int(gap["samples"]) for gap in segment.gaps)
-    sound = (segment.samples, rate, size, str(opened.get("format")), channels, bits)
-    return (source, day, name, at, *sound, closed is None, lost, opened.get("title"))
-
-
-def _finite(value: object) -> float | None:
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+            for statement in _STEPS[kind]:
+                self._base.execute(statement, {"given": text})
 
 
 def _where(**wanted: str) -> tuple[str, list[Any]]:

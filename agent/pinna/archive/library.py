@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 from aiohttp import hdrs, web
 
 from pinna.archive import growing
-from pinna.archive.index import SAFE_NAME, Index
+from pinna.archive.index import Index
+from pinna.archive.reading import SAFE_NAME
 from pinna.recorder.formats import Form
 
 PATIENCE_SECONDS: Final = 0.05

@@ -15,6 +15,7 @@ Times: `wall` in seconds since the epoch, `mono` in seconds since the boot that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 NAME: Final = "manifest.jsonl"
+_OPENED: Final = b'{"kind": "open",'
+_TAIL_BYTES: Final = 4096
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Three threads append to one file: who takes half a line back must not take another's with it."""
 
@@ -41,10 +44,10 @@ class Manifest:
 
     def append(self, line: Mapping[str, Any]) -> None:
         data = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             with _ONE_AT_A_TIME:
-                before = os.fstat(fd).st_size
+                before = _drop_torn_line(fd)
                 if os.write(fd, data) != len(data):
                     os.ftruncate(fd, before)  # a full disk: half a line is worse than none
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -68,9 +71,32 @@ class Manifest:
                 lines.append(line)
         return lines, wrong
 
-    def drop_torn_line(self) -> None:
-        with self.path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+    def last_begun(self) -> int:
+        """Index at which the last of its files begins; −1 without one. Reads the end, and little of it."""
+        with self.path.open("rb") as file:
+            size, reach = file.seek(0, os.SEEK_END), _TAIL_BYTES
+            while True:
+                begin = max(0, size - reach)
+                lines = os.pread(file.fileno(), size - begin, begin).split(b"\n")
+                for text in reversed(
+                    lines[bool(begin) : -1]
+                ):  # the first may be half a line, the last is torn
+                    if text.startswith(_OPENED):
+                        with contextlib.suppress(KeyError, TypeError, ValueError):
+                            return int(json.loads(text)["first"])
+                if not begin:
+                    return -1
+                reach *= 8
+
+
+def _drop_torn_line(fd: int) -> int:
+    """What a power cut left of a last line; the length of the rest. Raises OSError."""
+    size = os.fstat(fd).st_size
+    if not size or os.pread(fd, 1, size - 1) == b"\n":
+        return size
+    whole = os.pread(fd, size, 0).rfind(b"\n") + 1
+    os.ftruncate(fd, whole)
+    return whole
 
 
 @dataclass(slots=True)
@@ -108,7 +134,7 @@ class Segment:
 
 @dataclass(slots=True)
 class Account:
-    """All days of one source, in the order they were written."""
+    """Days of one source, in the order they were written."""
 
     segments: list[Segment] = field(default_factory=list)
     gaps: list[Line] = field(default_factory=list)
@@ -121,6 +147,16 @@ class Account:
         between = [int(gap["first"]) + int(gap["samples"]) for gap in self.gaps if "file" not in gap]
         return max([0, *between, *(segment.end for segment in self.segments)])
 
+    def add(self, other: Account) -> None:
+        self.segments += other.segments
+        self.gaps += other.gaps
+        self.clocks += other.clocks
+        self.wrong += other.wrong
+
+    def sort(self) -> None:
+        """In the order in which they were recorded, whatever the clock said."""
+        self.segments.sort(key=lambda segment: segment.first)
+
 
 def days(source_folder: Path) -> Iterator[Path]:
     """Manifests of a source, oldest first."""
@@ -131,7 +167,7 @@ def read_account(source_folder: Path) -> Account:
     account = Account()
     for path in days(source_folder):
         read_day(path, account)
-    account.segments.sort(key=lambda segment: segment.first)
+    account.sort()
     return account
 
 
@@ -151,6 +187,8 @@ def read_day(path: Path, account: Account) -> None:
         kind, name = line["kind"], str(line.get("file", ""))
         try:
             if kind == "open":
+                if name in ("", ".", "..") or "/" in name:
+                    raise ValueError(f"the name of a file in its folder: {name!r}")
                 segment = by_file[name] = Segment(path.parent, line)
                 int(line["first"])
                 account.segments.append(segment)

@@ -12,17 +12,19 @@ from pinna.recorder import formats
 from pinna.recorder.clock import iso
 from pinna.recorder.disk import peaks_of
 from pinna.recorder.formats import Form
-from pinna.recorder.manifest import Account, Manifest, Segment, days, drop_void_gaps, read_account
+from pinna.recorder.manifest import Account, Manifest, Segment, days, drop_void_gaps, read_day
 
 MOST_UNDRAWN: Final = 100
 """Files that are looked at: a day's and more. Whoever was stopped left the last of them undrawn."""
+
+FEWEST_DAYS: Final = 2
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Finished files whose checksum is still to be written down, or whose waveform to be drawn."""
+    """Of the last days: the account, finished files without a checksum, and those without a waveform."""
 
     account: Account
     unhashed: tuple[Segment, ...]
@@ -30,22 +32,46 @@ class Recovered:
 
 
 def recover(source_folder: Path) -> Recovered:
-    """Raises OSError when the disk does not allow it."""
-    for path in days(source_folder):
-        Manifest(path).drop_torn_line()
-    account = read_account(source_folder)
+    """Raises OSError when the disk does not allow it.
+
+    Reads days from the last recorded one back to the first that leaves nothing to be done, two at least,
+    however many there are. That is enough: a file begins only when the line that closes the one before it is
+    written, and files are hashed in the order in which they end; so what is unfinished is in the last days.
+    Which these are, the index tells: the clock may have been set back. (A line torn elsewhere goes when the
+    next is written, and retention ends its own deletions.)
+    """
+    account = Account()
+    by_index = sorted((Manifest(path).last_begun(), path) for path in days(source_folder))
+    for number, (_, path) in enumerate(reversed(by_index), start=1):
+        day = Account()
+        read_day(path, day)
+        account.add(day)
+        if number >= FEWEST_DAYS and not any(_is_unfinished(segment) for segment in day.segments):
+            break
+    account.sort()
     for wrong in account.wrong:
         log.error("recorder.manifest_damaged", cause=wrong)
     for segment in account.segments:
         if segment.closed is None:
             _close(account, segment)
         if segment.deleted:
-            peaks_of(segment.path).unlink(missing_ok=True)
-            segment.path.unlink(missing_ok=True)  # a crash came between the line and the deed
+            finish_deletion(segment)
     unhashed = [s for s in account.segments if not s.sha256 and not s.deleted and s.path.exists()]
     last = account.segments[-MOST_UNDRAWN:]
     undrawn = [s for s in last if s.sha256 and not s.deleted and s.samples and _is_undrawn(s.path)]
     return Recovered(account, tuple(unhashed), tuple(undrawn))
+
+
+def finish_deletion(segment: Segment) -> None:
+    """Of a file that a crash left behind, between the line and the deed. Raises OSError."""
+    peaks_of(segment.path).unlink(missing_ok=True)
+    segment.path.unlink(missing_ok=True)
+
+
+def _is_unfinished(segment: Segment) -> bool:
+    if segment.closed is None:
+        return True
+    return (bool(segment.deleted) or not segment.sha256) and segment.path.exists()
 
 
 def _is_undrawn(path: Path) -> bool:

@@ -20,7 +20,8 @@ from pinna.recorder.disk import free_bytes, peaks_of
 from pinna.recorder.formats.form import SUFFIXES
 from pinna.recorder.manifest import Account, Segment, read_day
 from pinna.recorder.manifest import days as manifests
-from pinna.recorder.settings import Settings, Source
+from pinna.recorder.recover import finish_deletion
+from pinna.recorder.settings import Settings, Source, is_source_name
 from pinna.recorder.track import Track
 
 RETENTION_SECONDS: Final = 60.0
@@ -104,12 +105,18 @@ class Keeper:
                 log.info("recorder.resumed", source=source.name)
 
     def apply_retention(self, now: float) -> None:
-        """By age, then by size, day by day from the oldest: what need not go is not read. Raises OSError."""
-        if not self._settings.max_gb and not any(source.keep_days for source in self._settings.sources):
+        """By age, then by size, day by day from the oldest: what need not go is not read. Raises OSError.
+
+        What is left of sources that are not configured any more counts alike, and goes alike.
+        """
+        directory = self._settings.directory
+        left = [Source(name, keep_days=self._settings.keep_days) for name in abandoned(self._settings)]
+        sources = [*self._settings.sources, *left]
+        if not self._settings.max_gb and not any(source.keep_days for source in sources):
             return
         days: dict[str, list[_Day]] = {}
-        for source in self._settings.sources:
-            for manifest in manifests(self._settings.directory / source.name):
+        for source in sources:
+            for manifest in manifests(directory / source.name):
                 files = _files(manifest.parent)
                 if files:
                     days.setdefault(manifest.parent.name, []).append(_Day(source, manifest, files))
@@ -130,6 +137,15 @@ class Keeper:
                     total -= one.bytes
 
 
+def abandoned(settings: Settings) -> list[str]:
+    """Sources that were recorded here once and are configured no more. Raises OSError."""
+    configured = {source.name for source in settings.sources}
+    with os.scandir(settings.directory) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    others = sorted(name for name in folders if is_source_name(name) and name not in configured)
+    return [name for name in others if any(manifests(settings.directory / name))]
+
+
 def _files(folder: Path) -> dict[str, int]:
     """Sizes of recordings by name, without those that are pinned."""
     with os.scandir(folder) as entries:
@@ -139,17 +155,16 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _candidates(days: Iterable[_Day]) -> Iterator[_Candidate]:
-    """Finished files that are still there."""
+    """Finished files that are still there. Those that a crash kept from being deleted go now."""
     for day in days:
         account = Account()
         read_day(day.manifest, account)
         for segment in account.segments:
-            if (
-                segment.closed is not None
-                and not segment.deleted
-                and segment.path.name in day.files
-                and segment.path.exists()
-            ):
+            if segment.path.name not in day.files or not segment.path.exists():
+                continue
+            if segment.deleted:
+                finish_deletion(segment)
+            elif segment.closed is not None:
                 yield _Candidate(segment, day.source, day.files[segment.path.name])
 
 

@@ -27,8 +27,9 @@ from pinna.recorder.clock import Clock, iso, quality
 from pinna.recorder.formats import Form
 from pinna.recorder.hashing import Hasher
 from pinna.recorder.icy import shown
+from pinna.recorder.manifest import Account
 from pinna.recorder.recover import recover
-from pinna.recorder.retention import Keeper
+from pinna.recorder.retention import Keeper, abandoned
 from pinna.recorder.settings import Settings, Source
 from pinna.recorder.stream import Stream
 from pinna.recorder.track import Plan, Track
@@ -63,14 +64,10 @@ class Recording:
         formats.check(form)
         folder = archive / source.name
         folder.mkdir(parents=True, exist_ok=True)
-        recovered = recover(folder)
-        for segment in recovered.unhashed:
-            hasher.add(segment.path, segment.manifest)
-        for segment in recovered.undrawn:
-            hasher.draw(segment.path)
+        account = _mend(folder, hasher)
         plan = Plan(source.name, folder, form, source.split_minutes, source.zone)
         self.track = Track(plan, Clock(), hasher.add)
-        self.track.resume(recovered.account)
+        self.track.resume(account)
         most_bytes = STREAM_BACKLOG_BYTES if streamed else BACKLOG_SECONDS * form.rate * form.raw_bytes
         self._backlog = Backlog(most_bytes, form)
         self._capture: SoundCard | Stream = (
@@ -171,6 +168,7 @@ class Recorder:
             )
         for recording in self.recordings:
             recording.start()
+        self._mend_abandoned()
         return self
 
     def run(self, stop: threading.Event) -> None:
@@ -203,6 +201,14 @@ class Recorder:
             os.close(self._lock)
         log.info("recorder.stopped")
 
+    def _mend_abandoned(self) -> None:
+        """What a crash left of sources that have been taken out of the configuration since."""
+        try:
+            for name in abandoned(self.settings):
+                _mend(self.settings.directory / name, self._hasher)
+        except OSError as error:
+            log.error("recorder.not_mended", cause=str(error))
+
     def _write_status(self) -> None:
         now = time.time()
         known = quality()
@@ -222,6 +228,16 @@ class Recorder:
             temporary.replace(path)
         except OSError as error:
             log.warning("recorder.status_not_written", path=str(path), cause=error.strerror)
+
+
+def _mend(folder: Path, hasher: Hasher) -> Account:
+    """What an earlier run left of a source; what is still to be computed is begun. Raises OSError."""
+    recovered = recover(folder)
+    for segment in recovered.unhashed:
+        hasher.add(segment.path, segment.manifest)
+    for segment in recovered.undrawn:
+        hasher.draw(segment.path)
+    return recovered.account
 
 
 def _lock(directory: Path) -> int:

@@ -46,12 +46,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`max_gb` 0: no limit but the reserve. `notes`: what of an ISR file was not understood."""
+    """`max_gb` 0: no limit but the reserve. `notes`: what of an ISR file was not understood.
+
+    `keep_days` is what sources inherit, and what holds for those that are left in the archive alone.
+    """
 
     directory: Path = Path("/var/lib/pinna/archive")
     status_file: Path = Path("/run/pinna-recorder/status.json")
     reserve_mb: int = 500
     max_gb: float = 0.0
+    keep_days: float = 0.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
@@ -153,6 +157,10 @@ _SOURCE: Final[Mapping[str, Parse]] = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def is_source_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def load(path: Path | None) -> Settings:
     """Raises ConfigError, permanent, that lists everything wrong; and nothing else."""
     found = path or DEFAULT_PATH
@@ -204,7 +212,7 @@ def _build(
     built = []
     for name, table in sources.items():
         section = f"{where} [sources.{name}]"
-        if not _NAME.fullmatch(name):
+        if not is_source_name(name):
             problems.append(f"{section}: give it a name of letters, digits, '.', '_' and '-'")
             continue
         own = _accept(section, table, _SOURCE, problems)

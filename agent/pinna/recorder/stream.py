@@ -65,12 +65,12 @@ class Stream(threading.Thread):
 
     def _receive(self) -> None:
         answer = self._answer = Answer(self._url)
+        waiting: list[Unit] = []
         try:
             if self._ending.is_set():
                 return
             parser = Parser()
             titles = Titles(answer.metaint)
-            waiting: list[Unit] = []
             first_at: float | None = None
             while data := answer.read():
                 at = time.monotonic()
@@ -86,8 +86,8 @@ class Stream(threading.Thread):
                 first_at = at if first_at is None and waiting else first_at
                 if first_at is not None and at - first_at >= BURST_SECONDS:
                     waiting = self._flush(waiting, at)
-            self._flush(waiting, time.monotonic())
         finally:
+            self._flush(waiting, time.monotonic())  # also of a stream that ends, or is ended, amid its burst
             answer.close()
             self._answer = None
 

@@ -17,6 +17,7 @@ from pinna.recorder.formats import Form
 from pinna.recorder.manifest import Manifest
 from pinna.recorder.recover import recover
 from pinna.recorder.retention import Keeper
+from pinna.recorder.service import Recorder
 from pinna.recorder.settings import Settings, Source
 from pinna.recorder.track import Track
 from pinna.recorder.verify import verify
@@ -98,6 +99,49 @@ def test_neither_the_open_file_nor_a_pinned_one_is_touched(archive: Path):
     oldest.with_name(oldest.name + ".pin").touch()
     keeper(archive, keep_days=0.001).apply_retention(START + 1e6)
     assert names(archive) == ["00-00", "09-00"]
+
+
+def test_of_a_source_that_is_not_configured_any_more_the_oldest_go_too(archive: Path):
+    """With those that are: what is oldest, whosever it is; of [general] the days."""
+    time = ManualTime(START + 300)
+    track = Track(replace(plan(archive / "other", FORM), source="other"), time, lambda *_: None)
+    for first in range(0, 120_000, 1000):
+        time.now += 1
+        track.take(Chunk(ramp(first, 1000, FORM), time.now))
+    track.close()
+    (archive / "no source").mkdir()
+    (archive / "elsewhere").symlink_to(archive / "mic")
+    only_other = Settings(directory=archive, sources=(Source("other"),))
+    kept = [path.name for path in files(archive / "mic")]
+
+    Keeper(replace(only_other, max_gb=7.5 * MINUTE_BYTES / 1e9)).apply_retention(START)
+    assert [path.name for path in files(archive / "mic")] == kept[
+        5:
+    ]  # the last, which nothing closed, counts
+    assert len([*archive.glob("other/*/*.wav")]) == 2
+
+    files(archive / "mic")[0].with_name(f"{kept[5]}.pin").touch()
+    Keeper(replace(only_other, keep_days=1.0)).apply_retention(START + 1e6)
+    assert [path.name for path in files(archive / "mic")] == [kept[5], kept[9]]
+    assert len([*archive.glob("other/*/*.wav")]) == 2  # it has days of its own, and they have no end
+
+
+def test_what_is_left_of_a_source_that_is_gone_is_mended_when_the_recorder_starts(archive: Path):
+    settings = Settings(archive, archive / "status", reserve_mb=1, sources=(Source("other", format="wav"),))
+    with Recorder(settings):
+        pass
+    report = verify(archive / "mic", hashes=True, progress=lambda _: None)
+    assert (report.wrong, report.open, report.files) == ([], 0, 10)
+
+
+def test_a_deletion_that_a_crash_interrupted_long_ago_is_finished_when_its_day_is_looked_at(archive: Path):
+    doomed = files(archive / "mic")[3]
+    Manifest(doomed.parent / "manifest.jsonl").append(
+        {"kind": "deleted", "file": doomed.name, "reason": "age"}
+    )
+    keeper(archive, keep_days=1.0).apply_retention(START + 86_400)
+    assert not doomed.exists()
+    assert len(names(archive)) == 9
 
 
 def test_a_deletion_that_a_crash_interrupted_is_finished(archive: Path):
