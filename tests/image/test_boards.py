@@ -14,7 +14,7 @@ from tests.virtual_pi.boards import Raspi3b, Virt
 from tests.virtual_pi.machine import Machine
 from tests.virtual_pi.server import UsbipServer
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 
 def test_on_a_raspberry_pi_3b_it_comes_up_and_streams(
@@ -38,7 +38,6 @@ def test_on_a_raspberry_pi_3b_it_comes_up_and_streams(
         wait_until_heard(plug(machine, server, voice), hub)
 
 
-@pytest.mark.full
 def test_ten_power_cuts_leave_a_system_that_comes_up_and_streams(
     image: Image, root: Path, hub: FleetHub, voice: Path, tmp_path: Path
 ) -> None:
