@@ -48,6 +48,9 @@ def test_a_fault_is_named_and_its_cure_heals(appliance: Appliance, fault: Fault)
             if fault.by_hand:
                 appliance.run(fault.by_hand)
             appliance.until_healed(*options, agent=fault.agent)
+        except BaseException:
+            appliance.run(fault.by_hand, check=False)  # what comes next shall not suffer from it
+            raise
         finally:
             if fault.restores:
                 appliance.run(fault.restores, check=False)

@@ -452,10 +452,9 @@ _ALL: Final = (
         "portaudio-sees-nothing",
         "portaudio",
         "ALSA records, but PortAudio lists no device that does",
-        "PyAudio: 0 devices, `Invalid input device` (-9996). PortAudio leaves out what others hold "
-        "when it starts.",
-        "Let the holder use shared_mic, and give shared_mic a hint with `show on`, so that PortAudio "
-        "lists it.",
+        "PyAudio: 0 devices, `Invalid input device` (-9996). PortAudio leaves out what it cannot open "
+        "when it starts: what others hold at that moment.",
+        "Let the holder use shared_mic, and start the program that sees nothing anew.",
     ),
     Cause(
         "portaudio-not-initialized",
