@@ -43,6 +43,8 @@ PasswordAuthentication no
 PidFile none
 LogLevel FATAL
 MaxStartups {hosts}
+# So bash reads no ~/.bashrc: it may hold more than a Pi's.
+SetEnv SHLVL=1
 {more}
 """
 _CLIENT = """\
@@ -59,10 +61,10 @@ Host *
 
 def run(quick: bool) -> list[dict[str, Any]]:
     hosts = 10 if quick else 100
+    many = [f"--host=pi{number}" for number in range(hosts)]
     rows = [_row("one machine", 1, [])]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        many = [f"--seconds={LOOK_SECONDS}", *(f"--host=pi{number}" for number in range(hosts))]
         if SSHD.exists():
             rows.append(_by_ssh(f"{hosts} hosts by ssh, all on this machine", hosts, many, folder))
             snapshot = folder / "snapshot.json"
@@ -81,7 +83,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 def _row(name: str, hosts: int, arguments: list[str], environment: dict[str, str] | None = None) -> Row:
     began, before = time.perf_counter(), _processor()
-    command = [sys.executable, "-m", "pinna", "doctor", "--json", *arguments]
+    command = [sys.executable, "-m", "pinna", "doctor", "--json", f"--seconds={LOOK_SECONDS}", *arguments]
     done = subprocess.run(
         command, env={**os.environ, **(environment or {})}, capture_output=True, check=False
     )

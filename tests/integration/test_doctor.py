@@ -62,7 +62,7 @@ def collect(*arguments: str, before: str = "", **environment: str) -> dict[str, 
         command,
         input=SOURCE.read_bytes(),
         capture_output=True,
-        timeout=60,
+        timeout=100,
         check=True,
         env={**os.environ, **environment},
     )
@@ -88,7 +88,7 @@ def doctor(*arguments: str, given: bytes = b"", **environment: str) -> subproces
         [sys.executable, "-m", "pinna", "doctor", *arguments],
         input=given,
         capture_output=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **environment},
     )
@@ -139,6 +139,21 @@ def test_of_a_long_kernel_log_the_end_is_kept(tmp_path: Path) -> None:
     assert snapshot["kernel_log"][-1] == trouble
 
 
+def test_binary_junk_in_the_kernel_log_is_text_in_the_snapshot(tmp_path: Path) -> None:
+    text = r"printf '[  1.0] usb 1-1: Product: \377\000\033[2J\302\n[  2.0] usb 1-1: \n'"
+    snapshot = collect(PATH=script(tmp_path, "dmesg", text))
+    assert snapshot["kernel_log"] == ["[  1.0] usb 1-1: Product: \\xff\0\x1b[2J\\xc2", "[  2.0] usb 1-1:"]
+
+
+def test_a_command_that_leaves_a_child_with_its_output_is_not_waited_for(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    text = f"sleep 300 & echo $! >{pid}; echo '[  1.0] usb 1-1: said'"
+    try:
+        assert collect(PATH=script(tmp_path, "dmesg", text))["kernel_log"] == ["[  1.0] usb 1-1: said"]
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
 def test_secrets_are_masked(tmp_path: Path) -> None:
     said = "[ 1.0] usb: token=s3cret-a password: s3cret-b http://user:s3cret-c@hub/ snd"
     snapshot = collect(PATH=script(tmp_path, "dmesg", f"echo '{said}'"))
@@ -152,6 +167,33 @@ def test_junk_in_the_configuration_is_named(tmp_path: Path) -> None:
     assert first_cause(snapshot, "alsa") == "alsa-syntax-error"
     (finding,) = (one for one in judge(snapshot) if one.link == "alsa")
     assert str(tmp_path / ".asoundrc") in finding.title
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff\xfe\0", b'[hub]\nurl = "', b"audio = 1\n[audio]\n", b"x = " + b"[" * 60_000]
+)
+def test_junk_in_the_agents_configuration_is_named(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "pinna.toml").write_bytes(junk)
+    told = collect("--deaf", "--config", str(tmp_path / "pinna.toml"))["settings"]
+    assert str(tmp_path / "pinna.toml") in told["error"]
+
+
+@pytest.mark.parametrize("name", ["pinna.toml", ".asoundrc"])
+def test_a_pipe_in_a_files_place_holds_nobody_up(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    snapshot = collect("--seconds=5", "--config", str(tmp_path / "pinna.toml"), HOME=str(tmp_path))
+    assert "cards" in snapshot or "cards" in snapshot["unseen"]
+
+
+def test_a_configuration_of_blank_lines_is_read_in_time(tmp_path: Path) -> None:
+    """Hours, if every line were searched to the file's end."""
+    (tmp_path / ".asoundrc").write_text("#" + "\n" * 60_000 + "pcm.default null\n")
+    (file,) = (
+        one
+        for one in collect("--deaf", "--seconds=50", HOME=str(tmp_path))["alsa_files"]
+        if "asoundrc" in one["path"]
+    )
+    assert file["defines"] == [{"name": "default", "line": 60_001}]
 
 
 def test_a_hostile_file_name_moves_no_cursor(tmp_path: Path) -> None:
@@ -242,6 +284,9 @@ class TestCommand:
         assert done.returncode == 12
         assert "--save" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_a_file_without_end_is_no_snapshot(self) -> None:
+        assert doctor("--snapshot", "/dev/zero").returncode == 12
 
     def test_a_missing_file_is_no_snapshot(self, tmp_path: Path) -> None:
         done = doctor("--snapshot", str(tmp_path / "none"))

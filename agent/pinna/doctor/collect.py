@@ -55,7 +55,10 @@ KERNEL_LINES = re.compile(
 )
 CHATTER = re.compile(r"vhci_hcd: (unlink|urb|the urb)|vhci_get_frame_number|usbcore: registered new")
 MOUNTS = re.compile(r"^/$|^/dev(/snd|/shm)?(/|$)|asound|alsa|portaudio|^(/usr)?/lib|^/proc/asound")
-SECRET = re.compile(r"(?i)((?:token|passw\w*|secret|authorization|api_?key)[\w.-]*[\"']?\s*[=:]\s*)[^\s,;]+")
+SECRET = re.compile(
+    r"(?i)((?:token|passw|secret|authorization|api[_-]?key)[\w.-]{0,40}[\"']?\s{0,40}[=:]\s{0,40})"
+    r"(?:(?:bearer|basic)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"
+)
 USERINFO = re.compile(r"(\w://)[^/\s@]+@")
 
 Json = Any
@@ -70,11 +73,16 @@ class Unseen(Exception):
 # --- files and programs
 
 
+def unblocked(path: str, flags: int) -> int:
+    """For `open`: whatever is in a file's place, such as a named pipe, nobody waits for it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read(path: str, limit: int = TEXT_BYTES) -> str:
     """Stripped text; empty when there is none, or not for us."""
     try:
-        with open(path, "rb") as file:
-            return file.read(limit).decode("utf-8", "backslashreplace").strip("\0 \n\t")
+        with open(path, "rb", opener=unblocked) as file:
+            return (file.read(limit) or b"").decode("utf-8", "backslashreplace").strip("\0 \n\t")
     except OSError:
         return ""
 
@@ -177,7 +185,8 @@ class Subject:
         self.home = os.path.expanduser("~")
         self.changes = False
         if not wanted and self.uid == 0:
-            wanted = AGENT_USER if any(entry.pw_name == AGENT_USER for entry in pwd.getpwall()) else ""
+            with contextlib.suppress(KeyError):
+                wanted = pwd.getpwnam(AGENT_USER).pw_name
         if wanted and wanted != user_name(self.uid):
             try:
                 entry = pwd.getpwnam(wanted)
@@ -643,11 +652,11 @@ def alsa_files(subject: Subject) -> Json:
             text = read(path) if facts["kind"] == "file" else ""
             defines = [
                 {"name": match[1], "line": text.count("\n", 0, match.start(1)) + 1}
-                for match in re.finditer(r"(?m)^\s*pcm\.[!?+-]?(\w+)", text)
+                for match in re.finditer(r"(?m)^[ \t]*pcm\.[!?+-]?(\w+)", text)
                 if match[1] in NAMES
             ]
-            cards = re.findall(r"(?m)^(?!\s*#).*?(?:\bhw:|\bcard[\s=]+\"?)(\d+)\b", text)
-            perms = re.findall(r"(?m)^\s*ipc_perm[\s=]+(\S+)", text)
+            cards = re.findall(r"(?m)^(?![ \t]*#).*?(?:\bhw:|\bcard[ \t=]+\"?)(\d+)\b", text)
+            perms = re.findall(r"(?m)^[ \t]*ipc_perm[ \t=]+(\S+)", text)
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
             is_pinna = "defaults.pinna" in text
             facts.update(path=path, defines=defines, sha256=digest, cards=cards, perms=perms, pinna=is_pinna)
@@ -791,13 +800,13 @@ def settings(config: str) -> Json:
     except ImportError:
         raise Unseen("reading the agent's configuration takes Python 3.11") from None
     try:
-        with open(config, "rb") as file:
+        with open(config, "rb", opener=unblocked) as file:
             told = tomllib.load(file)
     except FileNotFoundError:
         return {}
     except PermissionError:
         raise Unseen(f"{config} is not for us to read") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {"error": f"{config}: {error}"}
     tables = {
         name: (told[name] if isinstance(told.get(name), dict) else {}) for name in ("audio", "hub", "http")

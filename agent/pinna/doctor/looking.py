@@ -27,7 +27,7 @@ _SSH: Final = (
     f"ConnectTimeout={_CONNECT_SECONDS}",
     "-o",
     "LogLevel=ERROR",
-    "-ax",  # neither agent nor display is for a host that is looked at
+    "-x",
     "-o",
     "ClearAllForwardings=yes",  # a port that is forwarded already must not cost the look
 )
