@@ -116,6 +116,29 @@ def test_a_file_that_grows_while_it_is_read_keeps_the_connection_in_step(recordi
     run(scene)
 
 
+def test_a_finished_file_is_sent_once_and_the_next_answer_follows_it(
+    recording: Recording, caplog: pytest.LogCaptureFixture
+):
+    path = recording.paths[0]
+    data = path.read_bytes()
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, _):
+            port = int(archive.address.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for wanted, part in (("", data), ("Range: bytes=100-299\r\n", data[100:300]), ("", data)):
+                request = f"GET /stream/{where(path)} HTTP/1.1\r\nHost: localhost\r\n{wanted}\r\n"
+                writer.write(request.encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                assert head.startswith(f"HTTP/1.1 {'206' if wanted else '200'} "), head
+                assert await reader.readexactly(len(part)) == part
+            writer.close()
+            await writer.wait_closed()
+
+    run(scene)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

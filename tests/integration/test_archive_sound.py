@@ -400,6 +400,35 @@ def test_those_who_do_not_take_what_they_asked_for_keep_nobody_else_waiting(
     run(scene)
 
 
+def test_who_takes_nothing_for_long_loses_the_seat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(playing, "MOST_LISTENERS", 3)
+    monkeypatch.setattr(playing, "STALLED_SECONDS", 1.0)
+    recording = Recording(tmp_path, Form("wav", 48_000, 2, 16))  # more than a socket holds
+
+    async def scene() -> None:
+        async with serving(recording) as (archive, http):
+            port = int(archive.address.rpartition(":")[2])
+            whole, growing = (f"/stream/{where(recording.paths[k])}" for k in (0, -1))
+            stuck = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(3)]
+            clip = f"/api/clip?file={where(recording.paths[0])}"
+            for (reader, writer), path in zip(stuck, (whole, growing, clip), strict=True):
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert b"200 OK" in await reader.readline()
+
+            async def has_room() -> bool:
+                async with http.get(whole, headers={"Range": "bytes=0-9"}) as answer:
+                    return answer.status == 206
+
+            await until_true(has_room)
+            for _, writer in stuck:
+                writer.transport.abort()
+
+    run(scene)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("words", [b"", b"GET /api/files HTTP/1.1\r\nHost: local"])
 def test_who_never_ends_a_request_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: bytes):
     monkeypatch.setattr(archive_server, "IDLE_SECONDS", 0.5)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from pinna.archive import growing
 from pinna.archive.growing import View, ViewFile
@@ -23,6 +25,9 @@ _TYPES: Final = {
 CHUNK_BYTES: Final = 1 << 18
 MOST_CLIP_SECONDS: Final = 600.0
 MOST_LISTENERS: Final = 64
+STALLED_SECONDS: Final = 60.0
+"""Who takes nothing for so long loses the seat. A player that pauses asks for the rest when it goes on."""
+
 _FOREVER: Final = 1e9
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,6 +56,7 @@ class Playing:
                 )
             self._listeners += 1
             try:
+                _let_go_of_who_stalls(request)
                 return await answer(request)
             finally:
                 self._listeners -= 1
@@ -75,8 +81,8 @@ class Playing:
         except OSError as error:  # retention was quicker
             raise web.HTTPNotFound(text=f"there is no such recording any more: {error.strerror}") from error
         if view is None:
-            whole = web.FileResponse(found.path, headers=headers)
-            with contextlib.suppress(ConnectionError):  # as below
+            whole = _WholeFile(found.path, headers=headers)
+            with _leaving(request):
                 await whole.prepare(request)  # sends it
             return whole
         return await _send(request, view, headers)
@@ -106,7 +112,7 @@ class Playing:
                 }
             )
             answer.content_length = len(head) + (last - first) * channels * 2
-            with contextlib.suppress(ConnectionError):  # who asked has gone
+            with _leaving(request):
                 await answer.prepare(request)
                 if request.method != hdrs.METH_HEAD:
                     await answer.write(head)
@@ -115,6 +121,30 @@ class Playing:
             return answer
         finally:
             await asyncio.to_thread(sound.close)
+
+
+def _let_go_of_who_stalls(request: web.Request) -> None:
+    """The kernel closes the connection then (tcp(7)): also while `sendfile` waits, which has no time-out."""
+    link = request.transport.get_extra_info("socket") if request.transport else None
+    if link is not None:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * STALLED_SECONDS))
+
+
+class _WholeFile(web.FileResponse):
+    """Sent while the seat is held, and not again: aiohttp prepares what a handler returns, however it is."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
+
+
+@contextlib.contextmanager
+def _leaving(request: web.Request) -> Iterator[None]:
+    """Players often leave in the middle, or are let go: no error, and there is nobody to be told."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _wanted_view(request: web.Request, found: Found) -> View | None:
@@ -147,7 +177,7 @@ async def _send(request: web.Request, view: View, headers: dict[str, str]) -> we
         answer.set_status(206)
         answer.headers[hdrs.CONTENT_RANGE] = f"bytes {begin}-{end - 1}/{view.size}"
     answer.content_length = end - begin
-    with contextlib.suppress(ConnectionError):  # players often leave in the middle
+    with _leaving(request):
         await answer.prepare(request)
         while begin < end and request.method != hdrs.METH_HEAD:
             block = await asyncio.to_thread(view.read, begin, min(CHUNK_BYTES, end - begin))
