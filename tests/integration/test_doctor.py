@@ -185,17 +185,6 @@ def test_a_pipe_in_a_files_place_holds_nobody_up(tmp_path: Path, name: str) -> N
     assert "cards" in snapshot or "cards" in snapshot["unseen"]
 
 
-def test_a_configuration_of_blank_lines_is_read_in_time(tmp_path: Path) -> None:
-    """Hours, if every line were searched to the file's end."""
-    (tmp_path / ".asoundrc").write_text("#" + "\n" * 60_000 + "pcm.default null\n")
-    (file,) = (
-        one
-        for one in collect("--deaf", "--seconds=50", HOME=str(tmp_path))["alsa_files"]
-        if "asoundrc" in one["path"]
-    )
-    assert file["defines"] == [{"name": "default", "line": 60_001}]
-
-
 def test_a_hostile_file_name_moves_no_cursor(tmp_path: Path) -> None:
     """A folder where a file should be, whose name clears the screen and is no UTF-8."""
     name = b"60-\x1b[2J\xff'; reboot; '.conf"

@@ -59,6 +59,10 @@ SECRET = re.compile(
     r"(?i)((?:token|passw|secret|authorization|api[_-]?key)[\w.-]{0,40}[\"']?\s{0,40}[=:]\s{0,40})"
     r"(?:(?:bearer|basic)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"
 )
+# No line of alsa.conf's language is searched beyond its end: files may be all blank lines.
+DEFINES = re.compile(r"(?m)^[ \t]*pcm\.[!?+-]?(\w+)")
+CARDS = re.compile(r"(?m)^(?![ \t]*#).*?(?:\bhw:|\bcard[ \t=]+\"?)(\d+)\b")
+PERMS = re.compile(r"(?m)^[ \t]*ipc_perm[ \t=]+(\S+)")
 USERINFO = re.compile(r"(\w://)[^/\s@]+@")
 
 Json = Any
@@ -652,11 +656,10 @@ def alsa_files(subject: Subject) -> Json:
             text = read(path) if facts["kind"] == "file" else ""
             defines = [
                 {"name": match[1], "line": text.count("\n", 0, match.start(1)) + 1}
-                for match in re.finditer(r"(?m)^[ \t]*pcm\.[!?+-]?(\w+)", text)
+                for match in DEFINES.finditer(text)
                 if match[1] in NAMES
             ]
-            cards = re.findall(r"(?m)^(?![ \t]*#).*?(?:\bhw:|\bcard[ \t=]+\"?)(\d+)\b", text)
-            perms = re.findall(r"(?m)^[ \t]*ipc_perm[ \t=]+(\S+)", text)
+            cards, perms = CARDS.findall(text), PERMS.findall(text)
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
             is_pinna = "defaults.pinna" in text
             facts.update(path=path, defines=defines, sha256=digest, cards=cards, perms=perms, pinna=is_pinna)
