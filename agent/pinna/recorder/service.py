@@ -1,7 +1,7 @@
 """`pinna record`: the threads of all sources, what watches over them, and their end.
 
 per source:  capture thread -> backlog -> writing thread (Track)
-for all:     a hashing thread that is nicer than the rest; the main thread, which keeps the disk's reserve, deletes
+for all:     a hashing thread of low priority; the main thread, which keeps the disk's reserve, deletes
              what is too old, writes status.json and waits for the end
 """
 
