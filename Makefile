@@ -31,7 +31,10 @@ image:  ## the image to flash on a card, in build/image; `image/build --help` te
 test-image:  ## to build the image of this checkout, examine it and boot it (half an hour, the first time)
 	@agent/bootstrap test
 	@tests/virtual_pi/bootstrap
-	@.venv/bin/pytest tests/image
+	@.venv/bin/pytest -m "not full" tests/image
+
+test-image-full: test-image  ## and what takes longer: a 3B, ten power cuts, Raspberry Pi OS as the base
+	@.venv/bin/pytest -m full tests/image
 
 lint:  ## ruff, mypy, shellcheck, ansible-lint
 	@agent/bootstrap test
@@ -46,11 +49,11 @@ pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/python -m tests.virtual_pi
 
-test-pi:  ## what needs a real kernel and a USB microphone, on a virtual Pi; and one made an appliance
+test-pi:  ## what needs a real kernel and a USB microphone, on a virtual Pi; one made an appliance, and broken
 	@agent/bootstrap test
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest -m "not full" tests/virtual_pi
-	@.venv/bin/pytest -m "not full" tests/fleet/test_appliance.py
+	@.venv/bin/pytest -m "not full" tests/fleet/test_appliance.py tests/faults
 
 test-pi-full:  ## all of it: fleets changed, cut short, updated, rolled back; an older Debian (an hour and more)
 	@agent/bootstrap test
@@ -74,4 +77,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --extra button --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo demo-voice test test-full control image test-image lint pi test-pi test-pi-full test-faults bench lock
+.PHONY: help demo demo-voice test test-full control image test-image test-image-full lint pi test-pi test-pi-full test-faults bench lock

@@ -1,4 +1,4 @@
-"""Build the image that is flashed on a card: Debian, made an appliance by ansible/site.yml.
+"""Build the image that is flashed on a card: Debian (or --base), made an appliance by ansible/site.yml.
 
 Everything runs as you: no root, no loop devices, no mounts. What a build has finished stays in the cache,
 so one that was cut short goes on from there, and one that differs only in --hub-url, --name-prefix,
@@ -18,16 +18,17 @@ from pathlib import Path
 
 from image.appliance import appliance
 from image.bmap import block_map
-from image.boards import BOARDS, Board, check, choose, only
+from image.boards import BOARDS, RASPIOS_BOARDS, Board, check, check_raspios, choose, only
 from image.cache import need_space
-from image.debian import base
+from image.debian import Base, base
 from image.errors import BadInputError, NotReproducibleError
 from image.programs import run
 from image.progress import say, step
+from image.system import look
 from image.tools import Tools, tools
 from tests.virtual_pi.processes import need
 
-from image import describe, filesystems, tree, wishes
+from image import describe, filesystems, raspios, tree, wishes
 from pinna.errors import PinnaError
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -43,7 +44,18 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("build/image"), metavar="FOLDER", help="(%(default)s)")
-    add("--boards", default=",".join(BOARDS), metavar="LIST", help="which it is for (%(default)s)")
+    add(
+        "--base",
+        type=Path,
+        metavar="IMAGE",
+        help="an image of Raspberry Pi OS Lite (64 bit) to build from (.img.xz, .img); not Debian's packages",
+    )
+    add(
+        "--boards",
+        default="",
+        metavar="LIST",
+        help=f"which it is for ({','.join(BOARDS)}; with --base {','.join(RASPIOS_BOARDS)})",
+    )
     add("--hub-url", default="", metavar="URL", help="where the hub is; owners can change it in pinna.toml")
     add(
         "--name-prefix",
@@ -91,7 +103,11 @@ def main() -> int:
 
 
 def build(options: argparse.Namespace) -> None:
-    boards = choose(options.boards)
+    boards = choose(options.boards, RASPIOS_BOARDS if options.base else BOARDS)
+    if options.base and options.fresh:
+        raise BadInputError(
+            "--fresh asks Debian for packages, but --base has its own", hint="Give one of the two"
+        )
     key = wishes.read_key(options.authorized_key) if options.authorized_key else ""
     owner = wishes.Wishes(options.hub_url, options.name_prefix, key)
     epoch = source_date_epoch()
@@ -103,18 +119,18 @@ def build(options: argparse.Namespace) -> None:
             f"{output} cannot be made: {error.strerror}", hint="Give another folder: --output"
         ) from error
     need_space(output, 3 << 30)
-    debian = base(docker=not options.no_docker, fresh=options.fresh)
-    root = appliance(debian, docker=not options.no_docker, settings=options.settings, epoch=epoch)
+    system = opened(options, boards) or base(docker=not options.no_docker, fresh=options.fresh)
+    root = appliance(system, docker=not options.no_docker, settings=options.settings, epoch=epoch)
     if options.verify_reproducible:
         before = describe.sha256(root)
         root = appliance(
-            debian, docker=not options.no_docker, settings=options.settings, epoch=epoch, again=True
+            system, docker=not options.no_docker, settings=options.settings, epoch=epoch, again=True
         )
         if describe.sha256(root) != before:
             raise NotReproducibleError(
                 "the playbook made another system the second time", hint="Diffoscope shows where"
             )
-    name = f"pinna-{version()}{'-no-docker' if options.no_docker else ''}"
+    name = f"pinna-{version()}{'-raspios' if options.base else ''}{'-no-docker' if options.no_docker else ''}"
     with tempfile.TemporaryDirectory(prefix=".build-", dir=output) as folder:
         work = Path(folder)
         made = assemble(work / f"{name}.img", root, boards, owner, tools(), epoch)
@@ -133,14 +149,28 @@ def build(options: argparse.Namespace) -> None:
     say(f"{packed}: {packed.stat().st_size / 1e6:.0f} MB, {made.layout.size / 1e6:.0f} MB on the card")
 
 
+def opened(options: argparse.Namespace, boards: list[Board]) -> Base | None:
+    """What --base names, if anything; refused here rather than after the playbook."""
+    if not options.base:
+        return None
+    made = raspios.base(options.base)
+    raspios.check(made, boards, key=bool(options.authorized_key))
+    return made
+
+
 def assemble(
     image: Path, root: Path, boards: list[Board], owner: wishes.Wishes, with_: Tools, epoch: int
 ) -> filesystems.Image:
     """The disk image of a system and an owner's wishes."""
     with step("assembling the image"):
-        boot = only(boards, tree.boot_files(root))
-        check(boards, boot)
-        return filesystems.write(image, root, [*boot, *wishes.files(owner)], with_, epoch=epoch)
+        system, boot = look(root), tree.boot_files(root)
+        if system.names.disk_id:
+            check_raspios(boards, boot, system.names.disk_id)
+        else:
+            boot = only(boards, boot)
+            check(boards, boot)
+        files = wishes.over(boot, owner, system)
+        return filesystems.write(image, root, files, with_, epoch=epoch, names=system.names)
 
 
 def finish(
@@ -161,6 +191,7 @@ def finish(
         work.joinpath(f"{stem.name}.packages.txt").write_text(listed)
         describe.write_sboms(root, work / stem.name, version=version(), epoch=epoch)
         chosen = {
+            "base_sha256": describe.sha256(options.base) if options.base else "",
             "docker": not options.no_docker,
             "hub_url": options.hub_url,
             "name_prefix": options.name_prefix,
@@ -180,7 +211,15 @@ def finish(
         run(command, log=work / "log", timeout=3600)
         work.joinpath("log").unlink()
     url = options.url or options.output.resolve().as_uri()
-    entry = describe.imager_list(made, packed, version=version(), epoch=epoch, boards=boards, url=url)
+    entry = describe.imager_list(
+        made,
+        packed,
+        version=version(),
+        epoch=epoch,
+        boards=boards,
+        url=url,
+        init_format=look(root).init_format,
+    )
     work.joinpath(f"{stem.name}.imager.json").write_text(json.dumps(entry, indent=2) + "\n")
     made.path.unlink()
     work.joinpath("SHA256SUMS").write_text(describe.sums(work.iterdir()))

@@ -131,7 +131,7 @@ def _unpack(work: Path, packages: tuple[str, ...]) -> None:
         run(command, log=work / "log", timeout=1800)
         with tempfile.TemporaryDirectory(dir=work) as folder, tarfile.open(root) as tar:
             at = Path(folder)
-            tar.extractall(at, _for_emulator(tar), filter="tar")
+            tar.extractall(at, for_emulator(tar), filter="tar")
             (work / "initrd").write_bytes(initramfs.build(at))
             (kernel,) = (at / "boot").glob("vmlinuz-*")
             shutil.copyfile(kernel, work / "vmlinuz")
@@ -145,7 +145,8 @@ def _unpack(work: Path, packages: tuple[str, ...]) -> None:
         (work / "made").write_text(cache.digest(root))
 
 
-def _for_emulator(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def for_emulator(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """What the emulated machine starts from: the kernel, its modules, and busybox."""
     for entry in tar:
         if (
             entry.name.startswith(("./usr/lib/modules/", "./boot/vmlinuz-"))

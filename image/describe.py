@@ -14,10 +14,13 @@ from pathlib import Path
 
 from image.boards import Board
 from image.errors import ImageError
-from image.filesystems import BOOT_BYTES, BOOT_LABEL, BOOT_START, ROOT_LABEL, ROOT_START, Image
+from image.filesystems import BOOT_BYTES, BOOT_START, ROOT_START, Image
 from image.programs import ask
+from image.system import look
 
 from image import tree
+
+_KERNELS = ("linux-image-arm64", "linux-image-rpi-v8")  # Debian's, and that of Raspberry Pi OS
 
 _NAMESPACE = "https://pinna.invalid/images"  # of SPDX documents: a name, not a place (RFC 2606)
 
@@ -56,12 +59,12 @@ def build_info(
 ) -> dict[str, object]:
     """Nothing in it is of the day or the place of the build: equal inputs give equal files."""
     plan = made.layout
-    kernel = next((version for name, version, _ in packages(root) if name == "linux-image-arm64"), "")
+    kernel = next((version for name, version, _ in packages(root) if name in _KERNELS), "")
     return {
         "name": made.path.name,
         "epoch": epoch,
         "commit": commit(),
-        "suite": "trixie",
+        "suite": look(root).suite,
         "kernel": kernel,
         "boards": [board.name for board in boards],
         "options": dict(options),
@@ -70,12 +73,12 @@ def build_info(
         "image_bytes": plan.size,
         "disk_id": f"{plan.disk_id:08x}",
         "partitions": [
-            {"start": BOOT_START, "bytes": BOOT_BYTES, "type": "0c", "label": BOOT_LABEL},
+            {"start": BOOT_START, "bytes": BOOT_BYTES, "type": "0c", "label": plan.names.boot},
             {
                 "start": ROOT_START,
                 "bytes": plan.root_bytes,
                 "type": "83",
-                "label": ROOT_LABEL,
+                "label": plan.names.root,
                 "uuid": str(plan.root_uuid),
             },
         ],
@@ -83,7 +86,14 @@ def build_info(
 
 
 def imager_list(
-    made: Image, packed: Path, *, version: str, epoch: int, boards: Sequence[Board], url: str
+    made: Image,
+    packed: Path,
+    *,
+    version: str,
+    epoch: int,
+    boards: Sequence[Board],
+    url: str,
+    init_format: str,
 ) -> dict[str, object]:
     """The list, of one entry, for Raspberry Pi Imager 2; `url` is the folder that the image is in."""
     names = ", ".join(board.name for board in boards)
@@ -99,7 +109,7 @@ def imager_list(
                 "image_download_size": packed.stat().st_size,
                 "image_download_sha256": sha256(packed),
                 "devices": sorted({board.imager for board in boards}),
-                "init_format": "cloudinit",
+                "init_format": init_format,
             }
         ]
     }

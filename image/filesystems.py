@@ -38,6 +38,15 @@ _NAMESPACE = uuid.UUID("6e0c1f63-52a5-4d0f-9d3c-7c1f5b6f2a10")  # of the UUIDs m
 
 
 @dataclass(frozen=True)
+class Names:
+    """By what a system finds its partitions: their labels, and the disk's number (None: any will do)."""
+
+    boot: str = BOOT_LABEL
+    root: str = ROOT_LABEL
+    disk_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Layout:
     """What the image is made of; offsets and sizes in bytes."""
 
@@ -46,6 +55,7 @@ class Layout:
     disk_id: int
     root_uuid: uuid.UUID
     boot_serial: int
+    names: Names = Names()
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Image:
     free: list[tuple[int, int]]
 
 
-def layout(root: Path, boot: Sequence[tree.File]) -> Layout:
+def layout(root: Path, boot: Sequence[tree.File], names: Names) -> Layout:
     """Sizes and identifiers for the system in the tar `root` and the boot partition's files."""
     content = hashlib.sha256()
     with root.open("rb") as file:
@@ -71,15 +81,24 @@ def layout(root: Path, boot: Sequence[tree.File]) -> Layout:
     return Layout(
         size=ROOT_START + root_bytes,
         root_bytes=root_bytes,
-        disk_id=identity.time_low or 1,
+        disk_id=names.disk_id or identity.time_low or 1,
         root_uuid=identity,
         boot_serial=identity.node & 0xFFFFFFFF,
+        names=names,
     )
 
 
-def write(image: Path, root: Path, boot: Sequence[tree.File], tools: Tools, *, epoch: int) -> Image:
+def write(
+    image: Path,
+    root: Path,
+    boot: Sequence[tree.File],
+    tools: Tools,
+    *,
+    epoch: int,
+    names: Names = Names(),
+) -> Image:
     """Make `image`, sparse, of the system in the tar `root` and of the boot partition's files."""
-    plan = layout(root, boot)
+    plan = layout(root, boot, names)
     used = sum(-(-len(item.content) // BLOCK) * BLOCK for item in boot)
     if used > BOOT_BYTES - 8 * MIB:
         raise ImageError(
@@ -109,7 +128,7 @@ def _write_table(image: Path, plan: Layout) -> None:
 def _write_fat(image: Path, boot: Sequence[tree.File], plan: Layout, tools: Tools, epoch: int) -> None:
     at = ("-i", f"{image}@@{BOOT_START}")
     sectors = ("-T", str(BOOT_BYTES // SECTOR), "-h", "255", "-s", "63", "-H", str(BOOT_START // SECTOR))
-    label = ("-v", BOOT_LABEL, "-N", f"{plan.boot_serial:08x}")
+    label = ("-v", plan.names.boot, "-N", f"{plan.boot_serial:08x}")
     tools.run("mformat", *at, "-F", "-c", str(BLOCK // SECTOR), *sectors, *label, "::", epoch=epoch)
     folders = sorted({parent for item in boot for parent in item.path.parents if parent.name})
     for folder in folders:
@@ -133,8 +152,9 @@ def _write_ext4(image: Path, root: Path, plan: Layout, tools: Tools, epoch: int)
                     out.addfile(entry, tar.extractfile(entry) if entry.isreg() else None)
         with partition.open("wb") as file:
             file.truncate(plan.root_bytes)
+        named = ("-L", plan.names.root, "-U", str(plan.root_uuid))
         tools.run(
-            *("mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), "-L", ROOT_LABEL, "-U", str(plan.root_uuid)),
+            *("mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), *named),
             *("-m", "1", "-E", extended, "-d", str(without_boot), str(partition)),
             epoch=epoch,
         )

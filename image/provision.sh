@@ -18,13 +18,19 @@ for word in $words; do
         pinna.key=*) echo "${word#*=}" | base64 --decode >/run/build/key ;;
     esac
 done
-modprobe virtio_net
+[ -e /sys/class/net/eth0 ] || modprobe virtio_net # an initramfs that brings it has loaded it
 ip link set lo up
 ip link set eth0 up
 ip address add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
 echo 'nameserver 10.0.2.3' >/run/systemd/resolve/stub-resolv.conf # QEMU's own; /etc/resolv.conf points there
-ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+if [ -e /etc/rpi-issue ]; then # Raspberry Pi OS keeps its own: ours lie over them until seal.sh takes them off
+    mount --bind /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+    echo update_initramfs=no >/run/build/update-initramfs.conf # it would be made for the emulated machine's disk
+    mount --bind /run/build/update-initramfs.conf /etc/initramfs-tools/update-initramfs.conf
+else
+    ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+fi
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 ssh-keygen -A >/dev/null

@@ -2,6 +2,10 @@
 # Runs in the emulated machine after the playbook: removes what only the build needed and what no two devices may
 # share, then writes the system to the third disk, as a tar. What it promises, tests/image asserts.
 set -eu
+# What provision.sh laid over files of Raspberry Pi OS: as another file system's, tar would leave them out.
+for file in /etc/resolv.conf /etc/initramfs-tools/update-initramfs.conf; do
+    ! grep -q " $file " /proc/mounts || umount "$file"
+done
 rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 echo uninitialized >/etc/machine-id # systemd takes this for a first boot until one has come through
 rm -rf /var/lib/pinna-image ~/.ansible ~/.ssh ~/.bash_history ~/.cache

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from image.errors import BadInputError
+from image.system import System
 from image.tree import File
 
 _KEY = re.compile(r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( [^\n]*)?")
@@ -61,6 +63,19 @@ def files(wishes: Wishes) -> list[File]:
         "network-config": _NETWORK,
     }
     return [File(PurePosixPath(name), text.encode()) for name, text in texts.items()]
+
+
+def over(boot: Sequence[File], wishes: Wishes, system: System) -> list[File]:
+    """The boot partition's files, and the owner's in place of those of the same name.
+
+    Raspberry Pi OS keeps its own network-config and meta-data; without cloud-init, only pinna.toml is added.
+    """
+    made = {item.path: item for item in files(wishes)}
+    if system.raspios:
+        kept = {item.path for item in boot} if system.cloud_init else made.keys()
+        ours = {PurePosixPath("pinna.toml")} | ({PurePosixPath("user-data")} if system.cloud_init else set())
+        made = {path: item for path, item in made.items() if path in ours or path not in kept}
+    return [*(item for item in boot if item.path not in made), *made.values()]
 
 
 _PREFIX = '# name_prefix = "pinna"'

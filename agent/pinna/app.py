@@ -158,6 +158,9 @@ class Agent:
             lambda: gpio.open_lamp(asked.gpio_chip, asked.led_pin), well=self.health.component("led").ok
         )
         self.sessions.follow(lamp.follow)
+        self.health.on_change.append(
+            lambda it: lamp.hear(it.name, well=it.state not in ("degraded", "failed"))
+        )
         return lamp
 
     async def run(self) -> None:

@@ -28,7 +28,10 @@ options:
     description: The files.
     suboptions:
       dest: {type: path, required: true, description: Where the file is.}
-      content: {type: str, required: true, description: "What is in it, as base64: arguments are logged."}
+      content:
+        type: str
+        required: true
+        description: "What is in it, as base64: arguments are logged. Empty: there is to be no such file."
       mode: {type: str, default: "0644", description: Its permissions.}
       validate: {type: str, description: A command that accepts the file; C(%s) is where the new one lies.}
 """
@@ -42,16 +45,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-written: {type: list, returned: always, description: The files that changed.}
+written: {type: list, returned: always, description: The files that changed, or went.}
 """
 
 
 class File:
-    """One file: what it is to be, and what it is."""
+    """One file: what it is to be, and what it is; None: nothing."""
 
     def __init__(self, given: dict[str, str]) -> None:
         self.path = Path(given["dest"])
-        self.content = base64.b64decode(given["content"])
+        self.content = base64.b64decode(given["content"]) or None
         self.mode = given["mode"]
         self.validate = given["validate"]
         self.before = self.path.read_bytes() if self.path.is_file() else None
@@ -64,14 +67,16 @@ class File:
     def diff(self) -> dict[str, str]:
         return {
             "before": (self.before or b"").decode(errors="replace"),
-            "after": self.content.decode(errors="replace"),
+            "after": (self.content or b"").decode(errors="replace"),
             "before_header": str(self.path),
             "after_header": str(self.path),
         }
 
 
-def prepare(module: AnsibleModule, file: File, folder: Path) -> Path:
+def prepare(module: AnsibleModule, file: File, folder: Path) -> Path | None:
     """Write the new content into `folder`, and have it validated. Fails the task if that refuses it."""
+    if file.content is None:
+        return None
     folder.mkdir(mode=0o700)
     path = folder / file.path.name
     path.write_bytes(file.content)
@@ -84,7 +89,10 @@ def prepare(module: AnsibleModule, file: File, folder: Path) -> Path:
     return path
 
 
-def put(module: AnsibleModule, file: File, prepared: Path) -> None:
+def put(module: AnsibleModule, file: File, prepared: Path | None) -> None:
+    if prepared is None:
+        file.path.unlink()
+        return
     os.umask(0o022)
     file.path.parent.mkdir(parents=True, exist_ok=True)
     os.umask(0o077)  # a new file is its owner's, until it gets its rights
@@ -117,7 +125,7 @@ def main() -> None:
         prepared = [prepare(module, *each) for each in zip(different, folders, strict=True)]
         for file, path in zip(different, prepared, strict=True):
             put(module, file, path)
-    regraded = [file for file in files if file.path.exists() and set_rights(module, file)]
+    regraded = [file for file in files if file.content and file.path.exists() and set_rights(module, file)]
     written = [str(file.path) for file in files if file in different or file in regraded]
     module.exit_json(changed=bool(written), written=written, diff=[file.diff for file in different])
 

@@ -60,3 +60,17 @@ def test_one_invalid_file_keeps_all_of_them_from_changing(tmp_path: Path) -> Non
     assert f"{bad} would be invalid, and stays what it was" in done.stdout + done.stderr
     assert bad.read_text() == "before\n"
     assert not good.exists()
+
+
+def test_a_file_that_is_to_have_nothing_in_it_goes(tmp_path: Path) -> None:
+    there, missing = tmp_path / "there", tmp_path / "missing"
+    there.write_text("old\n")
+    files = [wanted(there, b""), wanted(missing, b"")]
+    dry = write(tmp_path, files, "--check", "--diff")
+    assert "changed=1" in dry.stdout, dry.stdout + dry.stderr
+    assert "-old\n" in dry.stdout
+    assert there.read_text() == "old\n"
+    assert "changed=1" in write(tmp_path, files).stdout
+    assert not there.exists()
+    assert "changed=0" in write(tmp_path, files).stdout
+    assert not missing.exists()

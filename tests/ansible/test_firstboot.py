@@ -215,6 +215,16 @@ def test_what_imager_adds_to_the_command_line_survives_kernel_updates(device: fi
     assert extra.read_text() == "cfg80211.ieee80211_regdom=DE ds=nocloud;i=rpi\n"
 
 
+def test_raspberry_pi_os_grows_its_own_card(
+    device: firstboot.Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(device.root))  # there is nobody to ask
+    with pytest.raises(firstboot.TroubleError, match="findmnt cannot be run"):
+        firstboot.grow(device)
+    (device.root / "etc/rpi-issue").write_text("Raspberry Pi reference 2026-10-06\n")
+    firstboot.grow(device)
+
+
 def test_a_write_leaves_the_old_file_or_the_new_one(device: firstboot.Device) -> None:
     file = device.root / "some/file"
     firstboot.write(file, "one", 0o600)

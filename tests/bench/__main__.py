@@ -13,7 +13,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.bench import doctor, echo, fleet, footprint, image, link, recorder, sender, voice, wakeword
+from tests.bench import (
+    doctor,
+    echo,
+    fleet,
+    footprint,
+    hub_speaks,
+    image,
+    link,
+    recorder,
+    sender,
+    voice,
+    wakeword,
+)
 
 SECTIONS = {
     "sending a frame": sender.run,
@@ -23,6 +35,8 @@ SECTIONS = {
     "echo": echo.run,
     "voice service": voice.run,
     "wake words": wakeword.run,
+    "wake words while the hub speaks": hub_speaks.run,
+    "tones": hub_speaks.tones,
     "recording": recorder.run,
     "provisioning": fleet.run,
     "image": image.run,

@@ -51,12 +51,13 @@ def run(quick: bool) -> list[dict[str, Any]]:
             machine.start()
             machine.wait_ssh(900)
             machine.run("systemctl is-system-running --wait", check=False, timeout=900)
-            Pi("bench", machine, server, Sh04(source=tone(440.0))).plug()
-            wait_until_heard(machine, place)
-            device = machine.run("hostname; sync").stdout.strip()
+            pi = Pi(machine.run("hostname").stdout.strip(), machine, server, Sh04(source=tone(440.0)))
+            pi.plug()
+            wait_until_heard(pi, place)
+            machine.run("sync")
             for _ in range(1 if quick else ROUNDS):
                 machine.power_cut()
-                rounds.append(_start(machine, place, device))
+                rounds.append(_start(machine, place, pi.name))
         packed = folder / "pinna.img.xz"
         with packed.open("wb") as out:
             subprocess.run(["xz", "-6", "--threads=0", "--stdout", str(made.path)], stdout=out, check=True)

@@ -63,7 +63,13 @@ def test_imager_is_told_to_customise(made: Image, tmp_path: Path) -> None:
     packed = tmp_path / "pinna-1.img.xz"
     packed.write_bytes(b"smaller")
     listed = describe.imager_list(
-        made, packed, version="1", epoch=EPOCH, boards=choose("3b,4b"), url="https://h/x/"
+        made,
+        packed,
+        version="1",
+        epoch=EPOCH,
+        boards=choose("3b,4b"),
+        url="https://h/x/",
+        init_format="cloudinit",
     )
     (entry,) = listed["os_list"]
     assert entry["init_format"] == "cloudinit"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.fleet.pis import Pi
+from tests.virtual_pi.machine import GATEWAY
 
 LOOK_SECONDS: Final = 60  # an emulated processor needs ten
 PATIENCE_SECONDS: Final = 240  # until the agent streams again after something was healed
@@ -22,7 +23,7 @@ class Appliance:
     plugs: int = 1  # how often the microphone was plugged in; its bus id counts
 
     def run(self, command: str, *, check: bool = True) -> str:
-        return self.pi.machine.run(command, check=check, timeout=300).stdout
+        return self.pi.machine.run(command, check=check, timeout=900).stdout
 
     def look(self, *options: str) -> list[dict[str, Any]]:
         """What `pinna doctor --json` says of the Pi, and of a container if the options name one."""
@@ -85,6 +86,11 @@ class Appliance:
         """Pull the plug out of our server; returns when the card is gone."""
         self.pi.server.unplug(f"1-{self.plugs}")
         self.run("while [ -e /proc/asound/card0 ]; do sleep 0.1; done")
+
+    def attaching(self, busid: str) -> str:
+        """The command by which the Pi takes a device of our server's."""
+        server = self.pi.server
+        return f"python3 /var/lib/virtual-microphone {GATEWAY} {server.port} {busid}"
 
     def plug(self) -> None:
         self.pi.plug()

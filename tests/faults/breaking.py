@@ -39,6 +39,30 @@ def holder(unit: str, command: str) -> str:
     return f"systemd-run -q --collect --unit {unit} {command}; {until}"
 
 
+def removed(package: str) -> str:
+    """Take away a Debian package that others need."""
+    return f"dpkg --force-depends --remove {package}"
+
+
+def kept_aside(*files: str) -> tuple[str, str]:
+    """Shell to keep files aside, and to put them back with their owners and modes."""
+    names = " ".join(files)
+    return f"tar -C / -cf /var/tmp/aside.tar {names}", "tar -C / -xpf /var/tmp/aside.tar"
+
+
+KEEP_GRAPH, GRAPH_BACK = kept_aside("etc/asound.conf", "etc/alsa/conf.d/40-pinna.conf")
+KEEP_SETTINGS, SETTINGS_BACK = kept_aside("etc/pinna/pinna.toml")
+KEEP_ALL_OF_PINNA, PINNA_BACK = kept_aside(
+    "etc/asound.conf", "etc/alsa/conf.d/40-pinna.conf", "etc/udev/rules.d/70-pinna-audio.rules"
+)
+RESTART = "systemctl restart --no-block pinna-agent"
+FAILING = "until systemctl show -p SubState pinna-agent | grep -q auto; do sleep 0.5; done"
+PULSEAUDIO = "apt-get update && apt-get install -y --no-install-recommends pulseaudio"
+DROP_IN = "/etc/systemd/system/pinna-agent.service.d"
+LIBRARIES = "/usr/lib/aarch64-linux-gnu"
+PORTAUDIO = f"$(readlink -f {LIBRARIES}/libportaudio.so.2)"
+DRIVER = "/lib/modules/$(uname -r)/kernel/sound/usb/snd-usb-audio.ko.xz"
+PYTHON = "$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')"
 TESTER = "useradd --create-home --shell /bin/sh {} tester"
 NO_TESTER = "userdel --remove tester 2>&1"
 
@@ -49,6 +73,11 @@ FAULTS = (
         "driver-blacklisted",
         "echo 'install snd_usb_audio /bin/false' >/etc/modprobe.d/60-fault.conf; rmmod snd_usb_audio",
         restores="rm -f /etc/modprobe.d/60-fault.conf; modprobe snd_usb_audio",
+    ),
+    Fault(
+        "driver-missing",
+        f"mv {DRIVER} /var/tmp; rmmod snd_usb_audio",
+        by_hand=f"mv /var/tmp/snd-usb-audio.ko.xz {DRIVER}; modprobe snd_usb_audio",
     ),
     Fault("driver-not-loaded", "rmmod snd_usb_audio", restores="modprobe snd_usb_audio"),
     Fault(
@@ -69,6 +98,16 @@ FAULTS = (
         restores=f"rm -f {EXTRA}",
     ),
     Fault("asound-conf-missing", "mv /etc/asound.conf /var/tmp", by_hand="mv /var/tmp/asound.conf /etc"),
+    Fault("libasound-missing", removed("libasound2t64")),
+    Fault("alsa-conf-missing", "rm /usr/share/alsa/alsa.conf"),
+    Fault(
+        "alsa-plugin-missing",
+        f"{KEEP_ALL_OF_PINNA}; rm /etc/asound.conf /etc/alsa/conf.d/40-pinna.conf "
+        "/etc/udev/rules.d/70-pinna-audio.rules; "
+        f"echo 'pcm.!default {{ type pulse }}' >{EXTRA}; {removed('libasound2-plugins')}",
+        by_hand=f"rm {EXTRA}; {PINNA_BACK}",  # with the plugin, but without its server
+        restores=f"rm -f {EXTRA}; {PINNA_BACK}",
+    ),
     Fault("alsa-conf-is-a-folder", f"mkdir {EXTRA}", restores=f"rm -rf {EXTRA}"),
     Fault("alsa-conf-unreadable", "chmod 0600 /etc/asound.conf"),
     Fault("alsa-syntax-error", f"echo 'pcm.x {{' >{EXTRA}", restores=f"rm -f {EXTRA} {EXTRA}.broken"),
@@ -83,6 +122,19 @@ FAULTS = (
     Fault("user-not-in-audio", TESTER.format(""), restores=NO_TESTER, user="tester"),
     Fault("node-permissions", "chgrp root /dev/snd/*C*"),
     Fault("microphone-held", holder("thief", HOLD)),
+    Fault(
+        "sound-server-holds-microphone",
+        f"{PULSEAUDIO}; "
+        + holder(
+            "pulse",
+            "pulseaudio -n --daemonize=no --exit-idle-time=-1 --load='module-alsa-source device=hw:mic'",
+        ),
+    ),
+    Fault(
+        "microphone-does-not-open",
+        f"{KEEP_GRAPH}; sed -i 's/ipc_gid audio/ipc_gid nobodys/' /etc/asound.conf",
+        by_hand=GRAPH_BACK,
+    ),
     Fault(
         "ipc-perm-missing",
         f"{TESTER.format('--groups audio')}; "
@@ -101,22 +153,46 @@ FAULTS = (
         by_hand="systemctl stop elsewhere",
     ),
     Fault("microphone-muted", "amixer -q -c mic sset Mic nocap"),
+    Fault("portaudio-missing", removed("libportaudio2")),
+    Fault(
+        "portaudio-crashes",
+        f"cp -p {PORTAUDIO} /var/tmp/portaudio; truncate -s 40960 {PORTAUDIO}",  # as after a power cut
+        by_hand=f"cp -p /var/tmp/portaudio {PORTAUDIO}",
+    ),
+    Fault(
+        "pyaudio-of-another-python",
+        f"mkdir -p {PYTHON}/pyaudio; echo 'import pyaudio._portaudio' >{PYTHON}/pyaudio/__init__.py; "
+        f": >{PYTHON}/pyaudio/_portaudio.cpython-311-aarch64-linux-gnu.so",
+        by_hand=f"rm -r {PYTHON}/pyaudio",
+    ),
     Fault("agent-stopped", "systemctl disable -q --now pinna-agent", agent=True),
     Fault(
         "agent-configuration",
-        "cp -p /etc/pinna/pinna.toml /var/tmp; echo 'surprise = 1' >>/etc/pinna/pinna.toml; "
-        "systemctl restart --no-block pinna-agent; "
-        "until systemctl show -p SubState pinna-agent | grep -q auto; do sleep 0.5; done",
-        by_hand="cp -p /var/tmp/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
+        f"{KEEP_SETTINGS}; echo 'surprise = 1' >>/etc/pinna/pinna.toml; {RESTART}; {FAILING}",
+        by_hand=f"{SETTINGS_BACK}; {RESTART}",
+        agent=True,
+    ),
+    Fault(
+        "agent-fails",
+        f"mkdir {DROP_IN}; printf '[Service]\nExecStart=\nExecStart=/bin/false\n' >{DROP_IN}/fault.conf; "
+        f"systemctl daemon-reload; {RESTART}; {FAILING}",
+        by_hand=f"rm -r {DROP_IN}; systemctl daemon-reload; {RESTART}",
+        agent=True,
+    ),
+    Fault(
+        "agent-unwell",
+        KEEP_SETTINGS + """; sed -i 's#^mode = .*#mode = "button"\\ngpio_chip = "/dev/gpiochip9"#' """
+        f"/etc/pinna/pinna.toml; {RESTART}",
+        by_hand=f"{SETTINGS_BACK}; {RESTART}",
         agent=True,
     ),
     Fault("agent-silent", "kill -STOP $(systemctl show -p MainPID --value pinna-agent)", agent=True),
     Fault(
         "hub-name-unknown",
-        "cp -p /etc/pinna/pinna.toml /var/tmp; "
+        f"{KEEP_SETTINGS}; "
         "sed -i 's#^url = .*#url = \"http://nowhere.invalid:8080\"#' /etc/pinna/pinna.toml; "
         "systemctl restart pinna-agent",
-        by_hand="cp -p /var/tmp/pinna.toml /etc/pinna; systemctl restart --no-block pinna-agent",
+        by_hand=f"{SETTINGS_BACK}; {RESTART}",
         agent=True,
     ),
     Fault(
@@ -128,4 +204,21 @@ FAULTS = (
         by_hand="nft delete table inet fault",
         agent=True,
     ),
+    Fault(
+        "hub-no-session",
+        "nft add table inet fault; nft add chain inet fault out '{ type filter hook output priority 0; }'; "
+        "nft add rule inet fault out udp dport 1024-65535 drop; systemctl restart pinna-agent",
+        by_hand="nft delete table inet fault",
+        agent=True,
+    ),
 )
+
+FROM_SNAPSHOTS = {
+    "undervoltage": "the board's sensor is not emulated",
+    "usb-overcurrent": "no emulated port measures a current",
+    "rate-unsupported": "alsa-lib moves the rate to the nearest that the virtual microphone has",
+    "channels-unsupported": "alsa-lib moves the count to the nearest that the virtual microphone has",
+    "portaudio-sees-nothing": "somebody would have to take the card between ALSA's look and PortAudio's",
+    "portaudio-not-initialized": "a program's own error, which no machine shows",
+}
+"""Causes that no test here makes, and why; tests/unit/doctor judges them from snapshots."""

@@ -17,6 +17,9 @@ from tests.virtual_pi.sh04 import Sh04
 
 __all__ = ["first", "place", "variables", "voice"]  # the fleet's fixtures, for the same cached disk
 
+REPRESENTATIVES = ("usb-deauthorized", "alsa-syntax-error", "microphone-held", "container-device-rule")
+"""What `make test-pi` runs of all this: of each family one."""
+
 CREDENTIAL = "/run/credentials/pinna-agent.service/hub_token"
 TELL = (
     "printf %s {token} >/etc/pinna/hub_token; "
@@ -26,10 +29,12 @@ TELL = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first may have to wait for the base system and the first converge; the rest get 15 minutes."""
+    """Whichever is first may have to wait for the base system and the first converge."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for index, item in enumerate(here):
-        item.add_marker(pytest.mark.timeout(900 if index else 5400))
+    for item in here:
+        if not any(f"[{cause}]" in item.name for cause in REPRESENTATIVES):
+            item.add_marker(pytest.mark.full)
+        item.add_marker(pytest.mark.timeout(5400))
 
 
 class Hub:

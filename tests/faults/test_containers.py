@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from tests.faults.appliance import Appliance
 from tests.faults.breaking import SHARE, holder
+from tests.virtual_pi.container_base import container_base
 
 RIGHT = {
     "devices": "-v /dev/snd:/dev/snd",
@@ -56,10 +57,10 @@ def host(appliance: Appliance) -> Iterator[Appliance]:
     )
 
 
-def start(host: Appliance, options: dict[str, str]) -> None:
+def start(host: Appliance, options: dict[str, str], image: str = IMAGE) -> None:
     words = " ".join(options.values())
     host.run("docker rm -f box", check=False)
-    host.run(f"docker run -d --name box --network none {words} --entrypoint sleep {IMAGE} infinity")
+    host.run(f"docker run -d --name box --network none {words} --entrypoint sleep {image} infinity")
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.cause)
@@ -71,6 +72,19 @@ def test_a_container_started_the_wrong_way(host: Appliance, wrong: Wrong) -> Non
     assert found.get("cause") == wrong.cause, found
     start(host, RIGHT)
     host.until_healed("--container", "box", agent=False)
+
+
+def test_a_container_of_another_debian(host: Appliance) -> None:
+    """Debian 12's libasound inside, 13's outside."""
+    host.run(holder("outside", SHARE))
+    host.pi.machine.put(container_base("bookworm"), "/var/tmp/bookworm.tar.gz")
+    host.run("docker import /var/tmp/bookworm.tar.gz another:debian; rm /var/tmp/bookworm.tar.gz")
+    try:
+        start(host, RIGHT, "another:debian")
+        found = host.first("--container", "box")
+    finally:
+        host.run("docker rm -f box; docker image rm another:debian", check=False)
+    assert found["cause"] == "libasound-differs", found
 
 
 def test_a_card_plugged_in_later(host: Appliance) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.faults.appliance import Appliance
-from tests.faults.breaking import SHARE, holder
+from tests.faults.breaking import PULSEAUDIO, SHARE, holder
 from tests.virtual_pi.acoustics import tone
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
@@ -39,6 +39,14 @@ VARIANTS = (
     Variant("objects-of-others", "ipcmk -M 4096 -p 0600; ipcmk -S 1 -p 0600", "true"),
     Variant("no-hotplug-rule-needed", "udevadm control --reload", "true"),
     Variant("no-log-for-us", "dmesg --clear", "true"),
+    Variant("two-cards", "modprobe snd-aloop id=Loopback", "rmmod snd_aloop"),
+    Variant(
+        "a-sound-server-off-the-card",
+        f"{PULSEAUDIO}; systemd-run -q --collect --unit elsewhere pulseaudio -n --daemonize=no "
+        "--exit-idle-time=-1 --load=module-null-sink; until pgrep -x pulseaudio; do sleep 0.2; done",
+        "systemctl stop elsewhere",
+    ),
+    Variant("no-python-of-ours", "mv /opt/pinna/current /var/tmp", "mv /var/tmp/current /opt/pinna"),
 )
 
 
@@ -62,9 +70,11 @@ def test_no_false_alarm(quiet: Appliance, variant: Variant) -> None:
     [
         Identity(microphone_channels=2),
         Identity(microphone_rates=(16_000, 48_000)),
+        Identity(microphone_rates=(44_100,)),
         Identity(serial="0000"),
+        Identity(speaker_channels=0),
     ],
-    ids=["stereo", "two-rates", "another-serial"],
+    ids=["stereo", "two-rates", "44.1-kHz", "another-serial", "no-speaker"],
 )
 def test_another_microphone(quiet: Appliance, identity: Identity) -> None:
     before = quiet.pi.microphone

@@ -16,6 +16,7 @@ from tests.fleet.conftest import Fleet, FleetHub
 from tests.fleet.pis import Pi
 from tests.fleet.playbook import play
 from tests.support.waiting import eventually
+from tests.virtual_pi.acoustics import tone
 
 MINUTES = 10
 NAME = "booth"
@@ -71,6 +72,7 @@ def test_all_hear_at_once_and_every_gap_has_its_line(
 
     with appliances(NAME) as fleet:
         pi = fleet.pi(NAME)
+        pi.microphone.source = tone(440.0)  # who speaks pauses, for as long as the probe listens
         done = play("site.yml", fleet.inventory, "--tags", "recorder", extra=RECORDED)
         assert done.code == 0, done.trouble()
         eventually(lambda: recorder(pi).get("recorded_samples"), PATIENCE_SECONDS, what="it records")

@@ -9,9 +9,10 @@ from pathlib import Path
 from image.filesystems import BOOT_START, Image
 from image.tools import tools
 from tests.fleet.hub import TOKEN, FleetHub
+from tests.fleet.pis import Pi
 from tests.support.waiting import eventually
 from tests.target.hub import frames
-from tests.virtual_pi.acoustics import tone
+from tests.virtual_pi.acoustics import wav
 from tests.virtual_pi.base import Base
 from tests.virtual_pi.machine import Machine
 from tests.virtual_pi.plug import attach
@@ -58,17 +59,19 @@ def flashed(image: Image, folder: Path, hub: FleetHub) -> Image:
     return copy
 
 
-def plug(machine: Machine, server: UsbipServer) -> None:
+def plug(machine: Machine, server: UsbipServer, voice: Path) -> Pi:
+    """A microphone, near which somebody speaks, into a machine that runs."""
+    microphone = Sh04(source=wav(voice))
     machine.run("modprobe -a vhci-hcd snd-usb-audio")
-    attach(machine, server, server.plug(Sh04(source=tone(440.0))))
+    attach(machine, server, server.plug(microphone))
+    return Pi(machine.run("hostname").stdout.strip(), machine, server, microphone)
 
 
-def wait_until_heard(machine: Machine, hub: FleetHub) -> None:
-    name = machine.run("hostname").stdout.strip()
-    assert name.startswith("pinna-")
+def wait_until_heard(pi: Pi, hub: FleetHub) -> None:
+    assert pi.name.startswith("pinna-")
 
     def heard() -> bool:
-        return frames(hub.health(), name) > 100
+        return frames(hub.health(), pi.name) > 100
 
     eventually(heard, 600, what="the hub hears it")
 

@@ -13,6 +13,7 @@ from image.debian import base
 from image.filesystems import Image
 from image.tools import tools
 from image.wishes import Wishes
+from tests.fleet import pis
 from tests.fleet.hub import FleetHub
 
 
@@ -31,6 +32,12 @@ def image(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The very image that would be flashed."""
     made = tmp_path_factory.mktemp("image") / "pinna.img"
     return assemble(made, root, list(BOARDS.values()), Wishes(), tools(), source_date_epoch())
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody who speaks, for the microphones."""
+    return pis.voice(tmp_path_factory.mktemp("voice"))
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,19 @@ from tests.virtual_pi.boards import Raspi3b, Virt
 from tests.virtual_pi.machine import Machine
 from tests.virtual_pi.server import UsbipServer
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 
-def test_it_is_a_raspberry_pi_3b(image: Image, root: Path, tmp_path: Path) -> None:
-    base, disk, words = card(image, root, tmp_path)
+def test_on_a_raspberry_pi_3b_it_comes_up_and_streams(
+    image: Image, root: Path, hub: FleetHub, voice: Path, tmp_path: Path
+) -> None:
+    base, disk, words = card(flashed(image, tmp_path, hub), root, tmp_path)
     # QEMU has the watchdog's registers, not its clock: it resets the board when systemd starts the watchdog.
     words += " systemd.watchdog_sec=0"
-    with Machine(base, Raspi3b(), disk=disk, kernel_arguments=words) as machine:
+    with (
+        UsbipServer() as server,
+        Machine(base, Raspi3b(), disk=disk, kernel_arguments=words) as machine,
+    ):
         machine.start()
         machine.wait_ssh(1800)
         machine.run("systemctl is-system-running --wait", check=False, timeout=900)
@@ -30,11 +35,11 @@ def test_it_is_a_raspberry_pi_3b(image: Image, root: Path, tmp_path: Path) -> No
         )
         assert machine.run("systemctl --failed --no-legend --plain").stdout == ""
         assert machine.run("findmnt -n -o SOURCE /").stdout.strip() == "/dev/mmcblk0p2"
+        wait_until_heard(plug(machine, server, voice), hub)
 
 
-@pytest.mark.full
 def test_ten_power_cuts_leave_a_system_that_comes_up_and_streams(
-    image: Image, root: Path, hub: FleetHub, tmp_path: Path
+    image: Image, root: Path, hub: FleetHub, voice: Path, tmp_path: Path
 ) -> None:
     """At moments of the first start, of later ones, and of running, which the seed decides."""
     chance = random.Random(20261121)
@@ -51,5 +56,4 @@ def test_ten_power_cuts_leave_a_system_that_comes_up_and_streams(
         machine.wait_ssh(900)
         machine.run("systemctl is-system-running --wait", check=False, timeout=900)
         assert machine.run("systemctl --failed --no-legend --plain").stdout == ""
-        plug(machine, server)
-        wait_until_heard(machine, hub)
+        wait_until_heard(plug(machine, server, voice), hub)

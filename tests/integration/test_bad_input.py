@@ -131,6 +131,11 @@ def test_a_dead_token_is_told_and_not_shown(sound: VirtualSound) -> None:
     assert SECRET not in result[1]
 
 
+def test_no_token_for_a_voice_service(sound: VirtualSound) -> None:
+    call = ("--hub-dialect", "websocket", "--hub-url", "ws://127.0.0.1:9/v1/connect")
+    assert_told(pinna(sound, *RUN, *call), 8, "there is no token", "hub.token_file")
+
+
 def test_a_port_in_use(sound: VirtualSound) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def collect(*arguments: str, before: str = "", **environment: str) -> dict[str, 
         command,
         input=SOURCE.read_bytes(),
         capture_output=True,
-        timeout=60,
+        timeout=100,
         check=True,
         env={**os.environ, **environment},
     )
@@ -87,7 +88,7 @@ def doctor(*arguments: str, given: bytes = b"", **environment: str) -> subproces
         [sys.executable, "-m", "pinna", "doctor", *arguments],
         input=given,
         capture_output=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **environment},
     )
@@ -115,11 +116,42 @@ def test_a_command_that_hangs_is_unseen_and_ended(tmp_path: Path) -> None:
     eventually(lambda: not Path(f"/proc/{number}").exists(), what="the command has ended")
 
 
+def test_a_configuration_that_the_agent_runs_with_is_not_checked_again(tmp_path: Path) -> None:
+    config = tmp_path / "pinna.toml"
+    config.touch()
+
+    def checked(state: str, began: float) -> bool:
+        said = f"LoadState=loaded\nSubState={state}\nExecMainStartTimestampMonotonic={began * 1e6:.0f}\n"
+        path = script(tmp_path, "systemctl", f"echo '{said}'")
+        return "check" in collect("--deaf", "--config", str(config), PATH=path)["unit"]
+
+    eventually(lambda: time.time() > config.stat().st_ctime, what="a later moment")
+    now = time.monotonic()
+    assert not checked("running", now)
+    assert checked("running", now - 60)
+    assert checked("auto-restart", now)
+
+
 def test_of_a_long_kernel_log_the_end_is_kept(tmp_path: Path) -> None:
     trouble = "[  9.0] usb 1-1: device descriptor read/64, error -71"
     text = f"yes '[  1.0] usb 1-1: nothing to see here, but long' | head -c 10000000; echo; echo '{trouble}'"
     snapshot = collect(PATH=script(tmp_path, "dmesg", text))
     assert snapshot["kernel_log"][-1] == trouble
+
+
+def test_binary_junk_in_the_kernel_log_is_text_in_the_snapshot(tmp_path: Path) -> None:
+    text = r"printf '[  1.0] usb 1-1: Product: \377\000\033[2J\302\n[  2.0] usb 1-1: \n'"
+    snapshot = collect(PATH=script(tmp_path, "dmesg", text))
+    assert snapshot["kernel_log"] == ["[  1.0] usb 1-1: Product: \\xff\0\x1b[2J\\xc2", "[  2.0] usb 1-1:"]
+
+
+def test_a_command_that_leaves_a_child_with_its_output_is_not_waited_for(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    text = f"sleep 300 & echo $! >{pid}; echo '[  1.0] usb 1-1: said'"
+    try:
+        assert collect(PATH=script(tmp_path, "dmesg", text))["kernel_log"] == ["[  1.0] usb 1-1: said"]
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
@@ -135,6 +167,22 @@ def test_junk_in_the_configuration_is_named(tmp_path: Path) -> None:
     assert first_cause(snapshot, "alsa") == "alsa-syntax-error"
     (finding,) = (one for one in judge(snapshot) if one.link == "alsa")
     assert str(tmp_path / ".asoundrc") in finding.title
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff\xfe\0", b'[hub]\nurl = "', b"audio = 1\n[audio]\n", b"x = " + b"[" * 60_000]
+)
+def test_junk_in_the_agents_configuration_is_named(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "pinna.toml").write_bytes(junk)
+    told = collect("--deaf", "--config", str(tmp_path / "pinna.toml"))["settings"]
+    assert str(tmp_path / "pinna.toml") in told["error"]
+
+
+@pytest.mark.parametrize("name", ["pinna.toml", ".asoundrc"])
+def test_a_pipe_in_a_files_place_holds_nobody_up(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    snapshot = collect("--seconds=5", "--config", str(tmp_path / "pinna.toml"), HOME=str(tmp_path))
+    assert "cards" in snapshot or "cards" in snapshot["unseen"]
 
 
 def test_a_hostile_file_name_moves_no_cursor(tmp_path: Path) -> None:
@@ -225,6 +273,9 @@ class TestCommand:
         assert done.returncode == 12
         assert "--save" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_a_file_without_end_is_no_snapshot(self) -> None:
+        assert doctor("--snapshot", "/dev/zero").returncode == 12
 
     def test_a_missing_file_is_no_snapshot(self, tmp_path: Path) -> None:
         done = doctor("--snapshot", str(tmp_path / "none"))

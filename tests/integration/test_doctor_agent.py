@@ -27,11 +27,11 @@ def url(sound: VirtualSound, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield address
 
 
-def look(folder: Path, hub_url: str, port: int) -> dict[str, Any]:
+def look(folder: Path, hub_url: str, port: int, *options: str) -> dict[str, Any]:
     """A snapshot by the configuration that an agent at `port` would have."""
     config = folder / "pinna.toml"
     config.write_text(f'device_id = "x"\n[hub]\nurl = "{hub_url}"\n[http]\nport = {port}\n')
-    command = [sys.executable, "-", "--deaf", "--config", str(config)]
+    command = [sys.executable, "-", "--deaf", "--config", str(config), *options]
     done = subprocess.run(command, input=SOURCE.read_bytes(), capture_output=True, timeout=60, check=True)
     return parse(done.stdout.decode())
 
@@ -93,8 +93,9 @@ def test_a_hub_that_never_answers(sound: VirtualSound, tmp_path: Path) -> None:
     """Something takes the connection, and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        found = finding(look(tmp_path, address, free_port()))
+        found = finding(look(tmp_path, address, free_port(), "--seconds", "5"))
         assert (found.status, found.cause) == ("broken", "hub-unreachable")
+        assert "no answer in 2 s" in found.evidence
 
 
 def test_an_agent_that_hangs(sound: VirtualSound, url: str, tmp_path: Path) -> None:

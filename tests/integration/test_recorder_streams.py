@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import socket
-import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from structlog.testing import capture_logs
 from tests.support.radio import CODECS, Answer, Icecast, encode, icecast, server
 from tests.support.ramps import ManualTime, plan
 from tests.support.recorders import recorder
+from tests.support.tls import secured, self_signed
 from tests.support.waiting import eventually
 
 from pinna.demo.sound import VirtualSound
@@ -443,27 +443,7 @@ def test_a_finished_file_is_drawn_by_another_process_and_hashed_in_any_case(
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 127.0.0.1, with its key, signed by itself."""
-    path = tmp_path_factory.mktemp("tls") / "pair.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-noenc",
-    ]
-    command += ["-days", "2", "-subj", "/CN=radio", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
-    return path
-
-
-def secured(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 def test_over_tls_by_an_authority_that_is_trusted(

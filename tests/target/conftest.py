@@ -5,9 +5,9 @@
     pytest tests/target --hosts=/mnt/image --connection=chroot
     pytest tests/target ... --junitxml=proof.xml --html=proof.html --self-contained-html
 
-Each host is asked for its facts in one call, and all hosts at once; the tests judge what was seen. A host
-that cannot be examined is one failure; its other tests are skipped. Tests marked `live` need a running system
-and are skipped for the root file system of an image.
+Each host is looked at as `pinna doctor` does, and asked for what that does not see, all hosts at once; the
+tests judge what was seen. A host that cannot be examined is one failure; its other tests are skipped. Tests
+marked `live` need a running system and are skipped for the root file system of an image.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.target.contact import Contact, Unreachable, name
 from tests.target.examine import EXAMINATION, FOUND, STAGES, Examination, HubView, Seen
 from tests.target.hub import Hub
 
+from pinna.doctor.finding import Snapshot
+
 HERE = Path(__file__).parent
 USAGE = (
     "tests/target prove a device and need to know which: `pytest tests/target --hosts=ansible://pinna "
@@ -36,12 +38,14 @@ ORDER = (
     "test_reach",
     "test_disruptions",
     "test_system",
+    "test_doctor",
     "test_card",
     "test_sound",
     "test_container",
     "test_agent",
     "test_recorder",
 )
+PARTS = {"snapshot", "sound", "container", "hub"}
 PATIENCE_SECONDS = 900
 DISRUPTIVE_PATIENCE_SECONDS = 2400
 
@@ -127,7 +131,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pinna-"))
     hosts = {name(host): host for item in here if (host := report.host(item)) is not None}
     contacts = [Contact(host, folder / str(number)) for number, host in enumerate(hosts.values())]
-    parts = {part for item in here for part in ("sound", "container", "hub") if part in item.fixturenames}
+    parts = {part for item in here for part in PARTS & {*item.fixturenames}}
     stages = [stage for stage in STAGES if stage == FOUND or config.option.disruptive]
     hub = Hub(config.option.hub_url, config.option.hub_token_file) if config.option.hub_url else None
     examination = config.stash[EXAMINATION] = Examination(contacts, stages, parts, hub)
@@ -156,8 +160,14 @@ def seen(host: Host, stage: str, pytestconfig: pytest.Config) -> Seen:
 
 @pytest.fixture(scope="module")
 def facts(seen: Seen) -> dict[str, Any]:
-    """remote/facts.py's answer."""
+    """remote/facts.py's answer: what the snapshot has not, also of an image."""
     return seen.facts
+
+
+@pytest.fixture(scope="module")
+def snapshot(seen: Seen) -> Snapshot:
+    """What the doctor sees of a running system; empty for an image."""
+    return Snapshot(seen.snapshot)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,12 @@ from testinfra.backend.ansible import AnsibleBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from pinna.doctor.looking import SOURCE
+
 REMOTE = Path(__file__).parent / "remote"
 CONNECT_SECONDS = 60  # until sshd's greeting, for which a busy Pi needs some
 PERSIST_SECONDS = 600
+LOOK_SECONDS = 60  # at most; an emulated Pi needs twenty
 OPTIONS = "-o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o LogLevel=ERROR"
 
 _AS_ROOT = '$([ "$(id -u)" = 0 ] || echo sudo -n)'
@@ -70,12 +73,20 @@ class Contact:
 
     def ask(self, program: str) -> dict[str, Any]:
         """Run remote/`program`.py there, as root, and return its answer. Raises Unreachable."""
+        return self._answer(packed(program), "python3 -I -S")
+
+    def look(self) -> dict[str, Any]:
+        """The snapshot that `pinna doctor` would judge. Raises Unreachable."""
+        return self._answer(_deflated(SOURCE.read_text()), "python3", f"--seconds={LOOK_SECONDS}")
+
+    def _answer(self, program: str, python: str, *arguments: str) -> dict[str, Any]:
         if self._ssh is not None and self._ssh.host.password:
             raise Unreachable(
                 f"{self.name} is given with a password, which testinfra would show in the list of processes. "
                 "Bring your key there (ssh-copy-id), and leave the password out."
             )
-        command = f"echo {packed(program)} | base64 -d | {_AS_ROOT} python3 -I -S -c {shlex.quote(_UNPACK)}"
+        unpack = shlex.join(["-c", _UNPACK, *arguments])
+        command = f"echo {program} | base64 -d | {_AS_ROOT} {python} {unpack}"
         try:
             done = self._host.run(command)
         except RuntimeError as error:  # ssh itself failed
@@ -111,7 +122,11 @@ def packed(program: str) -> str:
     """remote/`program`.py with what it imports, as base64 of deflated Python."""
     sources = {at: (REMOTE / f"{at}.py").read_text() for at in ("common", program)}
     whole = _BOOTSTRAP.format(common=sources["common"], program=sources[program], file=f"{program}.py")
-    return base64.b64encode(zlib.compress(whole.encode(), 9)).decode()
+    return _deflated(whole)
+
+
+def _deflated(source: str) -> str:
+    return base64.b64encode(zlib.compress(source.encode(), 9)).decode()
 
 
 def name(host: Host) -> str:

@@ -37,9 +37,13 @@ NOTHING = HubView()
 
 @dataclass(frozen=True)
 class Seen:
-    """One host at one stage: the answers of the programs in remote/. What was not asked for is empty."""
+    """One host at one stage: the doctor's snapshot, and the answers of the programs in remote/.
+
+    What was not asked for is empty; so is the snapshot of what does not run.
+    """
 
     facts: Answer
+    snapshot: Answer
     disruption: Answer
     sound: Answer
     container: Answer
@@ -47,7 +51,7 @@ class Seen:
 
 
 class Examination:
-    """Of a fleet. `parts` are what the tests ask for beyond facts: sound, container, hub."""
+    """Of a fleet. `parts` are what the tests ask for beyond facts: snapshot, sound, container, hub."""
 
     def __init__(
         self, contacts: Iterable[Contact], stages: Iterable[str], parts: set[str], hub: Hub | None
@@ -93,10 +97,11 @@ class Examination:
     def _stage(self, contact: Contact, stage: str) -> Seen:
         disruption = self._disrupt(contact, stage)
         facts = contact.ask("facts")
+        snapshot = contact.look() if "snapshot" in self._parts and facts["running"] else {}
         before = self._hub_view()
         sound = contact.ask("listen") if "sound" in self._parts and facts["running"] else {}
         container = contact.ask("container") if "container" in self._parts and _has_probe(facts) else {}
-        return Seen(facts, disruption, sound, container, self._hub_view(before, facts))
+        return Seen(facts, snapshot, disruption, sound, container, self._hub_view(before, facts))
 
     def _hub_view(self, view: HubView = NOTHING, facts: Answer | None = None) -> HubView:
         """Ask the hub: at first, and again with that view once the device's facts are known."""

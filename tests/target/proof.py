@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pinna.doctor.finding import Snapshot
+
 BUSY = "Who else holds the card? `fuser -v /dev/snd/*` tells. Then `systemctl restart pinna-agent`."
 """The cure where somebody cannot record, or not together with others."""
 
@@ -27,6 +29,11 @@ def must(holds: object, cause: str, cure: str = "") -> None:
     """Fail with the cause and the cure, and without a traceback, unless `holds`."""
     if not holds:
         pytest.fail(f"{cause.rstrip('.?')}. {cure}".strip() if cure else cause, pytrace=False)
+
+
+def must_have_seen(snapshot: Snapshot, probe: str) -> None:
+    """Fail unless the doctor's probe has answered: what it did not see proves nothing."""
+    must(probe in snapshot, f"the doctor could not see {probe}: {snapshot.why(probe)}")
 
 
 def must_be_sound(name: str, heard: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from testinfra.host import Host
 from tests.target.contact import Unreachable, name
 from tests.target.examine import EXAMINATION, FOUND
 
+from pinna.doctor.finding import Snapshot
+
 HEADER = {"result": "Result", "host": "Host", "test": "What it proves"}
 STYLE = """<style>
 .hosts { border-collapse: collapse; } .hosts th, .hosts td { border: 1px solid #e6e6e6; padding: 5px; }
@@ -107,12 +109,14 @@ class Page:
     def _described(self, host: str) -> str:
         """A device in a line: its system, kernel and microphone."""
         try:
-            facts = self._config.stash[EXAMINATION].seen(host, FOUND).facts
+            seen = self._config.stash[EXAMINATION].seen(host, FOUND)
         except Unreachable as error:
             return str(error)
-        microphone = next((card["name"] for card in facts.get("cards", []) if card["id"] == "mic"), "")
-        system = facts["system"].get("PRETTY_NAME", "")
-        parts = (system, f"Linux {facts['kernel']}", facts["machine"], microphone)
+        snapshot = Snapshot(seen.snapshot)
+        port = snapshot.microphone_card.get("usb")
+        microphone = next((each["product"] for each in snapshot.audio_devices if each["port"] == port), "")
+        system = seen.facts["system"].get("PRETTY_NAME", "")
+        parts = (system, f"Linux {seen.facts['kernel']}", seen.facts["machine"], microphone)
         return ", ".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""The agent: installed, closed in, listening, and heard by the hub."""
+"""The agent: installed, closed in, and heard by the hub. Whether it hears, test_doctor has judged."""
 
 from __future__ import annotations
 
@@ -59,14 +59,9 @@ def test_the_agent_starts_at_boot(facts: Answer) -> None:
 
 
 @pytest.mark.live
-def test_the_agent_runs(facts: Answer) -> None:
-    unit = facts["units"][UNIT]
-    must(
-        unit["ActiveState"] == "active" and unit["SubState"] == "running",
-        f"{UNIT} is {unit['ActiveState']} ({unit['SubState']}, {unit['Result']}){_log(facts)}",
-        f"systemctl start {UNIT}; journalctl -u {UNIT} says why it ended.",
-    )
-    must(facts["agent_runs_as"] == "pinna", f"it runs as {facts['agent_runs_as']}, not as pinna", CONVERGE)
+def test_the_agent_runs_as_its_user(facts: Answer) -> None:
+    owner = facts["agent_runs_as"]
+    must(owner == "pinna", f"it runs as {owner}, not as pinna" if owner else "it does not run", CONVERGE)
 
 
 @pytest.mark.live
@@ -92,27 +87,6 @@ def test_the_agent_is_sandboxed(facts: Answer) -> None:
         f"systemd-analyze security gives it {exposure}, above {EXPOSURE}",
         f"A drop-in opens it? `systemctl cat {UNIT}` shows. {CONVERGE}",
     )
-
-
-@pytest.mark.live
-def test_the_agent_hears_and_is_connected(facts: Answer) -> None:
-    health = facts["agent"]
-    must(
-        "error" not in health, f"the agent does not answer: {health.get('error')}", f"systemctl status {UNIT}"
-    )
-    troubles = [
-        f"{name} {part['state']}: {part.get('reason', '')} {part.get('hint', '')}".strip()
-        for name, part in health["components"].items()
-        if part["state"] not in ("ok", "degraded")
-    ]
-    must(
-        not troubles,
-        "; ".join(troubles) + _log(facts),
-        "The agent's own words; pinna_hub_url, pinna_hub_token?",
-    )
-    reached = health["connected"] or health.get("resting")  # a voice service is called for each session
-    must(reached, f"the agent is not connected{_log(facts)}", "Is the hub up? pinna_hub_url?")
-    must(health["audio"]["frames_captured"], "the agent has heard nothing", f"systemctl restart {UNIT}")
 
 
 @pytest.mark.live
@@ -161,8 +135,3 @@ def test_the_hub_hears_speech(hub: HubView, pytestconfig: pytest.Config) -> None
     if forwarded <= 0 and not pytestconfig.option.speech:
         pytest.skip("nobody spoke meanwhile; with --speech somebody must")
     must(forwarded > 0, "the hub heard no speech", "Speak near the microphone, or raise its gain.")
-
-
-def _log(facts: Answer) -> str:
-    said = " | ".join(facts["agent_log"].splitlines())
-    return f" (its log: {said})" if said else ""

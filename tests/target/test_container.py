@@ -24,6 +24,9 @@ def test_a_container_lists_and_hears_shared_mic(facts: Answer, container: Answer
     if not container and facts["units"]["docker.service"].get("UnitFileState") == "disabled":
         pytest.skip("docker_state is disabled")
     must(container, "Docker is enabled, but does not run", "systemctl status docker")
+    if "not_built" in container and facts["files"]["/usr/lib/pinna/firstboot"] is not None:
+        pytest.skip(f"flashed with an image, which brings no built probe: {container['not_built']}")
+    must("not_built" not in container, f"the probe cannot be started: {container.get('not_built')}", CURE)
     must("error" not in container, f"the probe's container did not run: {container.get('error')}", CURE)
     heard = container[library]
     must(

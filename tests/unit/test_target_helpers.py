@@ -87,19 +87,6 @@ def test_exposure_is_the_overall_one() -> None:
     assert facts.exposure("Unit x.service not found.") is None
 
 
-def test_the_mixer_tells_of_controls_that_record() -> None:
-    said = """Simple mixer control 'Speaker',0
-  Capabilities: pvolume pswitch
-  Front Left: Playback 87 [58%] [-8.00dB] [on]
-Simple mixer control 'Mic',0
-  Capabilities: cvolume cvolume-joined cswitch cswitch-joined
-  Capture channels: Mono
-  Limits: Capture 0 - 16
-  Mono: Capture 0 [0%] [0.00dB] [off]
-"""
-    assert facts.mixer(said) == {"Mic": "Mono: Capture 0 [0%] [0.00dB] [off]"}
-
-
 def test_a_hub_that_does_not_know_the_device_has_no_frames_of_it() -> None:
     health = {"devices": {"kitchen": {"frames_received": 7}}}
     assert (frames(health, "kitchen"), frames(health, "hall"), frames({}, "hall")) == (7, 0, 0)

@@ -246,6 +246,13 @@ class Machine:
         assert self._qmp is not None, "not started"
         self._qmp.command("system_powerdown")
 
+    def hold_power_button(self, seconds: float) -> None:
+        """For so long and a tenth: pressed anew before it is let go, it stays pressed."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.press_power_button()
+            time.sleep(0.02)
+
     def power_cut(self) -> None:
         """Pull the power: no shutdown. What the guest did not flush is lost. `start` follows."""
         self._drop_connection()

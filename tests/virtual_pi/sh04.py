@@ -48,6 +48,7 @@ class Sh04:
         self.room = room
         self.ppm = ppm
         self.stalled = False  # streaming packets fail with EPIPE
+        self.illegible = False  # control requests fail with EPROTO: a bad cable
         self.frozen = False  # nothing answers any more, but the plug stays in
         self.babble = 0.0  # this share of the microphone's packets is lost to EOVERFLOW
         self.short = 0.0  # this share of the microphone's packets holds half of its samples
@@ -85,6 +86,8 @@ class Sh04:
 
     def control(self, urb: Submit) -> tuple[int, bytes]:
         """Answer a request on endpoint 0: (0 or -errno, data). What it does not know it stalls."""
+        if self.illegible:
+            return -errno.EPROTO, b""
         kind, request = urb.setup[0], urb.setup[1]
         value = int.from_bytes(urb.setup[2:4], "little")
         index = int.from_bytes(urb.setup[4:6], "little")

@@ -10,7 +10,6 @@ import struct
 from dataclasses import dataclass
 
 MICROPHONE_ENDPOINT, SPEAKER_ENDPOINT = 1, 2  # 0x81 and 0x02 with their direction bit
-MICROPHONE_INTERFACE, SPEAKER_INTERFACE = 1, 2
 MICROPHONE_UNIT, SPEAKER_UNIT = 2, 5
 SAMPLE_BYTES = 2
 
@@ -25,7 +24,7 @@ _CS_INTERFACE, _CS_ENDPOINT = 0x24, 0x25
 
 @dataclass(frozen=True)
 class Identity:
-    """What the device says of itself. Rates in Hz; `speaker_channels` 0 means no speaker."""
+    """What the device says of itself. Rates in Hz; 0 channels mean no microphone, or no speaker."""
 
     serial: str = "20261120"
     vendor: int = 0x4C4A
@@ -40,7 +39,7 @@ class Identity:
     @property
     def interfaces(self) -> tuple[tuple[int, int, int], ...]:
         """(class, subclass, protocol) of each: AudioControl, then one AudioStreaming a direction."""
-        return ((1, 1, 0), *(((1, 2, 0),) * (2 if self.speaker_channels else 1)))
+        return ((1, 1, 0), *(((1, 2, 0),) * (bool(self.microphone_channels) + bool(self.speaker_channels))))
 
 
 def device_descriptor(identity: Identity) -> bytes:
@@ -59,13 +58,14 @@ def string_descriptor(identity: Identity, index: int) -> bytes | None:
 
 
 def configuration_descriptor(identity: Identity) -> bytes:
-    body = _control_interface(identity) + _streaming_interface(
-        MICROPHONE_INTERFACE, identity.microphone_channels, identity.microphone_rates, inbound=True
-    )
-    if identity.speaker_channels:
+    body, number = _control_interface(identity), 1
+    if identity.microphone_channels:
         body += _streaming_interface(
-            SPEAKER_INTERFACE, identity.speaker_channels, identity.speaker_rates, inbound=False
+            number, identity.microphone_channels, identity.microphone_rates, inbound=True
         )
+        number += 1
+    if identity.speaker_channels:
+        body += _streaming_interface(number, identity.speaker_channels, identity.speaker_rates, inbound=False)
     head = struct.pack(
         "<BBHBBBBB", 9, _CONFIGURATION, 9 + len(body), len(identity.interfaces), 1, 0, 0x80, 50
     )
@@ -74,14 +74,18 @@ def configuration_descriptor(identity: Identity) -> bytes:
 
 def _control_interface(identity: Identity) -> bytes:
     """audio10 4.3: microphone -> feature unit -> USB, and USB -> feature unit -> speaker."""
-    units = _path(1, 0x0201, 0x0101, identity.microphone_channels)  # Terminal Types 2.2 microphone, 2.1 USB
-    streams = [MICROPHONE_INTERFACE]
+    units, streams = b"", 0
+    if identity.microphone_channels:
+        units += _path(
+            1, 0x0201, 0x0101, identity.microphone_channels
+        )  # Terminal Types 2.2 microphone, 2.1 USB
+        streams += 1
     if identity.speaker_channels:
         units += _path(4, 0x0101, 0x0301, identity.speaker_channels)  # 2.3 speaker
-        streams.append(SPEAKER_INTERFACE)
-    size = 8 + len(streams)
-    header = struct.pack("<BBBHHB", size, _CS_INTERFACE, 1, 0x0100, size + len(units), len(streams))
-    return bytes((9, _INTERFACE, 0, 0, 0, 1, 1, 0, 0)) + header + bytes(streams) + units
+        streams += 1
+    size = 8 + streams
+    header = struct.pack("<BBBHHB", size, _CS_INTERFACE, 1, 0x0100, size + len(units), streams)
+    return bytes((9, _INTERFACE, 0, 0, 0, 1, 1, 0, 0)) + header + bytes(range(1, streams + 1)) + units
 
 
 def _path(first: int, source: int, sink: int, channels: int) -> bytes:

@@ -229,7 +229,7 @@ _ALL: Final = (
         "{file} has a syntax error",
         "ALSA drops all of the configuration: `Unknown PCM default`, PortAudio's constructor fails "
         "with -9999.",
-        "Mend the line named below, or set the file aside.",
+        "Mend the line that the doctor shows, or set the file aside.",
         ("mv '{file}' '{file}.broken'",),
     ),
     Cause(
@@ -237,7 +237,7 @@ _ALL: Final = (
         "alsa",
         "{file} defines {pcm} again, and the last definition wins",
         "No error at all: programs get another device than meant.",
-        "Keep one definition: set the file aside, or remove the lines named below.",
+        "Keep one definition: set the file aside, or remove the lines that the doctor shows.",
         ("mv '{file}' '{file}.aside'",),
     ),
     Cause(
@@ -408,8 +408,8 @@ _ALL: Final = (
         "microphone-does-not-open",
         "sharing",
         "the microphone cannot be opened, for a reason the catalogue does not know",
-        "Whatever alsa-lib says below.",
-        "The words below, and `pinna doctor --save FILE`, are what a person who helps will want to see.",
+        "Whatever alsa-lib says, which the doctor shows.",
+        "Those words, and `pinna doctor --save FILE`, are what a person who helps will want to see.",
     ),
     Cause(
         "microphone-muted",
@@ -446,16 +446,16 @@ _ALL: Final = (
         "portaudio",
         "PortAudio ends the process that starts it ({signal})",
         "Python dies without an exception.",
-        "The last words below name what it stumbled over; most often alsa.conf or a mounted library.",
+        "Its last words, which the doctor shows, name what it stumbled over; most often alsa.conf or a "
+        "mounted library.",
     ),
     Cause(
         "portaudio-sees-nothing",
         "portaudio",
         "ALSA records, but PortAudio lists no device that does",
-        "PyAudio: 0 devices, `Invalid input device` (-9996). PortAudio leaves out what others hold "
-        "when it starts.",
-        "Let the holder use shared_mic, and give shared_mic a hint with `show on`, so that PortAudio "
-        "lists it.",
+        "PyAudio: 0 devices, `Invalid input device` (-9996). PortAudio leaves out what it cannot open "
+        "when it starts: what others hold at that moment.",
+        "Let the holder use shared_mic, and start the program that sees nothing anew.",
     ),
     Cause(
         "portaudio-not-initialized",
@@ -494,7 +494,7 @@ _ALL: Final = (
         "agent",
         "the agent ends again and again",
         "systemd restarts it; `journalctl -u pinna-agent` says why.",
-        "Its own words are below.",
+        "Its own words, which the doctor shows, say what to do.",
     ),
     Cause(
         "agent-silent",
@@ -555,7 +555,8 @@ _ALL: Final = (
         "hub",
         "the hub answers, but no session comes about",
         "/health: `connected` is false.",
-        "UDP between the two must pass: `pinna top`, and the words below, tell how far it comes.",
+        "UDP between the two must pass: `pinna top`, and the words that the doctor shows, tell how far it "
+        "comes.",
     ),
 )
 CAUSES: Final = {cause.id: cause for cause in _ALL}

@@ -43,6 +43,10 @@ RATE, CHANNELS = 48000, 1
 LISTEN_FRAMES, PATIENCE_FRAMES = 16000, 96000  # a third of a second; two, while all is silence
 AGENT_UNIT, AGENT_USER, AGENT_CONFIG = "pinna-agent.service", "pinna", "/etc/pinna/pinna.toml"
 AGENT_PROGRAM = "/opt/pinna/current/bin/pinna"
+UNIT_PROPERTIES = (
+    "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result,ExecMainStatus,"
+    "ExecMainStartTimestampMonotonic"
+)
 NAMES = ("shared_mic", "shared_speaker", "default")
 MODULES = ("snd_usb_audio", "snd_bcm2835", "snd_hda_intel", "vhci_hcd", "usbcore")
 ENVIRONMENT = re.compile(r"LD_LIBRARY_PATH|LD_PRELOAD|ALSA_\w+|PULSE_\w+|PIPEWIRE_\w+|PA_ALSA_\w+")
@@ -51,7 +55,14 @@ KERNEL_LINES = re.compile(
 )
 CHATTER = re.compile(r"vhci_hcd: (unlink|urb|the urb)|vhci_get_frame_number|usbcore: registered new")
 MOUNTS = re.compile(r"^/$|^/dev(/snd|/shm)?(/|$)|asound|alsa|portaudio|^(/usr)?/lib|^/proc/asound")
-SECRET = re.compile(r"(?i)((?:token|passw\w*|secret|authorization|api_?key)[\w.-]*[\"']?\s*[=:]\s*)[^\s,;]+")
+SECRET = re.compile(
+    r"(?i)((?:token|passw|secret|authorization|api[_-]?key)[\w.-]{0,40}[\"']?\s{0,40}[=:]\s{0,40})"
+    r"(?:(?:bearer|basic)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;]+)"
+)
+# No line of alsa.conf's language is searched beyond its end: files may be all blank lines.
+DEFINES = re.compile(r"(?m)^[ \t]*pcm\.[!?+-]?(\w+)")
+CARDS = re.compile(r"(?m)^(?![ \t]*#).*?(?:\bhw:|\bcard[ \t=]+\"?)(\d+)\b")
+PERMS = re.compile(r"(?m)^[ \t]*ipc_perm[ \t=]+(\S+)")
 USERINFO = re.compile(r"(\w://)[^/\s@]+@")
 
 Json = Any
@@ -66,11 +77,16 @@ class Unseen(Exception):
 # --- files and programs
 
 
+def unblocked(path: str, flags: int) -> int:
+    """For `open`: whatever is in a file's place, such as a named pipe, nobody waits for it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read(path: str, limit: int = TEXT_BYTES) -> str:
     """Stripped text; empty when there is none, or not for us."""
     try:
-        with open(path, "rb") as file:
-            return file.read(limit).decode("utf-8", "backslashreplace").strip("\0 \n\t")
+        with open(path, "rb", opener=unblocked) as file:
+            return (file.read(limit) or b"").decode("utf-8", "backslashreplace").strip("\0 \n\t")
     except OSError:
         return ""
 
@@ -173,7 +189,8 @@ class Subject:
         self.home = os.path.expanduser("~")
         self.changes = False
         if not wanted and self.uid == 0:
-            wanted = AGENT_USER if any(entry.pw_name == AGENT_USER for entry in pwd.getpwall()) else ""
+            with contextlib.suppress(KeyError):
+                wanted = pwd.getpwnam(AGENT_USER).pw_name
         if wanted and wanted != user_name(self.uid):
             try:
                 entry = pwd.getpwnam(wanted)
@@ -639,11 +656,10 @@ def alsa_files(subject: Subject) -> Json:
             text = read(path) if facts["kind"] == "file" else ""
             defines = [
                 {"name": match[1], "line": text.count("\n", 0, match.start(1)) + 1}
-                for match in re.finditer(r"(?m)^\s*pcm\.[!?+-]?(\w+)", text)
+                for match in DEFINES.finditer(text)
                 if match[1] in NAMES
             ]
-            cards = re.findall(r"(?m)^(?!\s*#).*?(?:\bhw:|\bcard[\s=]+\"?)(\d+)\b", text)
-            perms = re.findall(r"(?m)^\s*ipc_perm[\s=]+(\S+)", text)
+            cards, perms = CARDS.findall(text), PERMS.findall(text)
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
             is_pinna = "defaults.pinna" in text
             facts.update(path=path, defines=defines, sha256=digest, cards=cards, perms=perms, pinna=is_pinna)
@@ -787,13 +803,13 @@ def settings(config: str) -> Json:
     except ImportError:
         raise Unseen("reading the agent's configuration takes Python 3.11") from None
     try:
-        with open(config, "rb") as file:
+        with open(config, "rb", opener=unblocked) as file:
             told = tomllib.load(file)
     except FileNotFoundError:
         return {}
     except PermissionError:
         raise Unseen(f"{config} is not for us to read") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {"error": f"{config}: {error}"}
     tables = {
         name: (told[name] if isinstance(told.get(name), dict) else {}) for name in ("audio", "hub", "http")
@@ -808,26 +824,31 @@ def settings(config: str) -> Json:
     }
 
 
-def unit(seconds: float) -> Json:
-    shown = run(
-        "systemctl",
-        "show",
-        "-p",
-        "LoadState,ActiveState,SubState,UnitFileState,NRestarts,MainPID,Result,ExecMainStatus",
-        AGENT_UNIT,
-        seconds=seconds,
-    )
+def unit(config: str, seconds: float) -> Json:
+    """What systemd says of the agent; `check`, unless it runs with the configuration as it is."""
+    shown = run("systemctl", "show", "-p", UNIT_PROPERTIES, AGENT_UNIT, seconds=seconds)
     if shown["code"]:
         raise Unseen(f"systemctl: {shown['err'].splitlines()[-1] if shown['err'] else 'failed'}")
     found = dict(line.split("=", 1) for line in shown["out"].splitlines() if "=" in line)
     if found.get("LoadState") == "loaded":
         log = run("journalctl", "-u", AGENT_UNIT, "-n", "5", "-p", "warning", "-o", "cat", "--no-pager")
         found["log"] = [line[:500] for line in log["out"].splitlines()[-5:]]
-        found["check"] = run(AGENT_PROGRAM, "config", "check", AGENT_CONFIG, seconds=seconds)
+        if not _accepted(found, config):
+            found["check"] = run(AGENT_PROGRAM, "config", "check", config, seconds=seconds)
     return found
 
 
-def ask(host: str, port: int, path: str, tls: bool, token: str = "", seconds: float = 4.0) -> Json:
+def _accepted(found: dict[str, str], config: str) -> bool:
+    """Whether the agent began after the file's last change, and runs: else to check it takes a Pi seconds."""
+    try:
+        unchanged_for = time.time() - os.stat(config).st_ctime
+        runs_for = time.monotonic() - int(found.get("ExecMainStartTimestampMonotonic", "")) / 1e6
+    except (OSError, ValueError):
+        return False
+    return found.get("SubState") == "running" and unchanged_for > runs_for
+
+
+def ask(host: str, port: int, path: str, tls: bool, token: str = "", *, seconds: float) -> Json:
     """GET by hand, as importing urllib takes an emulated Pi two seconds: {"status", "body"}; or OSError."""
     connection = socket.create_connection((host, port), seconds)
     with contextlib.closing(connection):
@@ -851,14 +872,14 @@ def ask(host: str, port: int, path: str, tls: bool, token: str = "", seconds: fl
     return {"status": int(status[1]) if status else 0, "body": answer.partition(b"\r\n\r\n")[2]}
 
 
-def agent(told: Json) -> Json:
+def agent(told: Json, seconds: float) -> Json:
     """What the agent's /health says of its components; {"error"} when there is no answer."""
     if not told or "http" not in told:
         raise Unseen("the agent's configuration is not there or not readable")
     host, port = told["http"]
     try:
         token = read(told["http_token_file"], 4096)
-        answer = ask(str(host), int(port), "/health", False, token)
+        answer = ask(str(host), int(port), "/health", False, token, seconds=seconds)
         body = json.loads(answer["body"])
         components = {name: dict(one) for name, one in body["components"].items()}
         audio = {
@@ -877,7 +898,7 @@ def agent(told: Json) -> Json:
     }
 
 
-def hub(told: Json) -> Json:
+def hub(told: Json, seconds: float) -> Json:
     """Whether something answers where the hub should be: {"host", "port", "error" | "status"}."""
     found = re.match(
         r"(https?|wss?)://(?:[^/@]*@)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?", (told or {}).get("hub", "")
@@ -888,11 +909,11 @@ def hub(told: Json) -> Json:
     host, port = found[2].strip("[]"), int(found[3] or (443 if tls else 80))
     result: dict[str, Json] = {"host": host, "port": port, "error": "", "kind": "", "status": 0}
     try:
-        result["status"] = ask(host, port, "/health", tls)["status"]
+        result["status"] = ask(host, port, "/health", tls, seconds=seconds)["status"]
     except socket.gaierror as error:
         result.update(kind="name", error=str(error.strerror))
     except socket.timeout:
-        result.update(kind="timeout", error="no answer in 4 s")
+        result.update(kind="timeout", error=f"no answer in {seconds:g} s")
     except OSError as error:
         kind = "refused" if error.errno == errno.ECONNREFUSED else "network"
         result.update(kind="tls" if "SSL" in type(error).__name__ else kind, error=str(error))
@@ -960,9 +981,9 @@ def look(seconds: float, wanted_user: str, config: str, listen: bool) -> Json:
         "sound_servers": sound_servers,
         "mixer": lambda: mixer(recording),
         "container": container,
-        "unit": lambda: unit(seconds / 2),
-        "agent": lambda: agent(told),
-        "hub": lambda: hub(told),
+        "unit": lambda: unit(config, seconds / 2),
+        "agent": lambda: agent(told, seconds * 0.4),
+        "hub": lambda: hub(told, seconds * 0.4),
     }
     threads = {
         name: threading.Thread(target=probe, args=item, daemon=True)

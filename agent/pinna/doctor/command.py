@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def run(options: Namespace, say: Say, progress: Say) -> int:
                 "--watch follows one machine, for a person",
                 hint="Leave out --container, --json, or all hosts but one",
             )
-        _watch(requests[0], say)
+        _watch(requests[0], say, progress)
     progress(f"looking at {', '.join(request.place for request in requests[:5])}{' …' * (len(requests) > 5)}")
     reports: list[Report] = []
     for some in look_at_all(requests):
@@ -75,7 +76,7 @@ def _show(reports: list[Report], options: Namespace, say: Say) -> int:
         say(json.dumps([view.as_dict(report) for report in reports], indent=1))
     else:
         for report in reports:
-            say(view.drawn(report, colour=sys.stdout.isatty()))
+            say(view.drawn(report, colour=sys.stdout.isatty(), saved=True))
     return _code(reports)
 
 
@@ -105,11 +106,8 @@ def _save(path: Path, reports: list[Report]) -> None:
 def _saved(path: Path) -> list[Report]:
     """Of one snapshot, or of what --save wrote: a container comes after its host. Raises SnapshotError."""
     try:
-        data = (
-            sys.stdin.buffer.read(MAX_SNAPSHOT_BYTES)
-            if str(path) == "-"
-            else path.read_bytes()[:MAX_SNAPSHOT_BYTES]
-        )
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            data = file.read(MAX_SNAPSHOT_BYTES)
     except OSError as error:
         raise SnapshotError(
             f"{path}: {error.strerror}", hint="`pinna doctor --save FILE` makes one"
@@ -144,8 +142,9 @@ def _judged(place: str, snapshot: dict[str, Any], host: dict[str, Any] | None) -
     return Report(place, snapshot, judge(snapshot, host))
 
 
-def _watch(request: Request, say: Say) -> None:
+def _watch(request: Request, say: Say, progress: Say) -> None:
     """Until interrupted."""
+    progress(f"looking at {request.place}, and again every few seconds; Ctrl-C ends it")
     colour, last = sys.stdout.isatty(), None
     while True:
         (report,) = look(request)
@@ -154,6 +153,9 @@ def _watch(request: Request, say: Say) -> None:
         else:
             for line in view.changes(last.findings, report.findings, colour=colour):
                 say(f"{time.strftime('%H:%M:%S')}  {line}")
+            if view.verdict(report) != view.verdict(last):
+                for line in view.verdict(report):
+                    say(f"{time.strftime('%H:%M:%S')}  {line}")
         last = report
         time.sleep(WATCH_SECONDS)
 

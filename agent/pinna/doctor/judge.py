@@ -14,6 +14,8 @@ from pinna.errors import SnapshotError
 
 SCHEMA: Final = 1
 
+_LEVELS: Final = 20  # of a snapshot: a real one has six
+
 Check = Callable[[Snapshot, Snapshot | None], Finding]
 _CHECKS: Final[Mapping[str, Check]] = {
     "power": hardware.power,
@@ -42,12 +44,19 @@ def parse(text: str) -> dict[str, Any]:
         not isinstance(data, dict)
         or data.get("schema") != SCHEMA
         or not isinstance(data.get("subject"), dict)
+        or _deeper(data, _LEVELS)
     ):
         raise SnapshotError(
             f"this is no snapshot of schema {SCHEMA}",
             hint="`pinna doctor --save FILE` of this version makes one",
         )
     return data
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether it is nested deeper, so that whoever walks through it would fall."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inner) and (not levels or any(_deeper(each, levels - 1) for each in inner))
 
 
 def judge(data: Mapping[str, Any], host: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
@@ -60,7 +69,7 @@ def judge(data: Mapping[str, Any], host: Mapping[str, Any] | None = None) -> tup
     for link in LINKS.values():
         try:
             finding = _CHECKS[link.id](snapshot, around)
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             finding = not_seen(link.id, f"the snapshot's part about it is damaged ({type(error).__name__})")
         first = next((found[need] for need in link.needs if found[need].status == "broken"), None)
         if first is not None and finding.status in ("broken", "not seen"):

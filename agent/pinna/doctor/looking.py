@@ -17,7 +17,7 @@ from pinna.doctor.judge import first_broken, judge, parse
 from pinna.errors import BrokenError, LookError, PinnaError
 
 SOURCE: Final = Path(__file__).with_name("collect.py")
-_AT_ONCE: Final = 25  # ssh clients; each costs this machine a key exchange
+_AT_ONCE: Final = 50  # ssh clients: each computes for a tenth of a second, and then waits; 2 MB of memory
 _CONNECT_SECONDS: Final = 15
 _SSH: Final = (
     "ssh",
@@ -27,12 +27,15 @@ _SSH: Final = (
     f"ConnectTimeout={_CONNECT_SECONDS}",
     "-o",
     "LogLevel=ERROR",
+    "-x",
+    "-o",
+    "ClearAllForwardings=yes",  # a port that is forwarded already must not cost the look
 )
 _AS_ROOT: Final = (
     'if [ "$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then set -- sudo -n "$@"; fi; exec "$@"'
 )
 _INSPECTED: Final = ("IpcMode", "Devices", "DeviceCgroupRules", "GroupAdd", "Privileged", "CapAdd", "CapDrop")
-_OPTIONAL: Final = ("power",)  # what may be unseen on a healthy machine
+OPTIONAL: Final = ("power",)  # what may be unseen on a healthy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Report:
         """0 only when nothing is broken and every link that there is was seen."""
         if first_broken(self.findings):
             return BrokenError.exit_code
-        unseen = [one for one in self.findings if one.status == "not seen" and one.link not in _OPTIONAL]
+        unseen = [one for one in self.findings if one.status == "not seen" and one.link not in OPTIONAL]
         return LookError.exit_code if self.error or unseen else 0
 
 

@@ -13,7 +13,7 @@ examples:
   pinna doctor --host pi@kitchen --host pi@hall  others, by ssh: nothing need be installed there but Python
   pinna doctor --save case.json                  for somebody who helps; secrets are left out
   pinna doctor --snapshot case.json              what that somebody does with it
-  pinna doctor --explain 'sum ring buffer'       what the words of an error message mean
+  pinna doctor --explain 'sum ring buffer'       what an error message means: words of it, or all of it
 
 exit codes: 0 healthy, 13 broken, 14 not all could be looked at, 12 no snapshot"""
 
@@ -30,9 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
     what.add_argument(
         "--snapshot", type=Path, metavar="FILE", help="judge what was saved before; - is standard input"
     )
-    what.add_argument(
-        "--explain", metavar="CAUSE", help="a cause, by its name or by words of an error message"
-    )
+    what.add_argument("--explain", metavar="CAUSE", help="a cause, by its name or by an error message")
     parser.add_argument(
         "--container", default="", metavar="NAME", help="look into this running container as well"
     )

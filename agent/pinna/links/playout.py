@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from pinna.flow.surplus import Surplus
 from pinna.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Samples
 
 AHEAD_MS: Final = 60
@@ -17,19 +18,27 @@ MAX_SECONDS: Final = 30
 
 
 class Playout:
-    """Event loop only."""
+    """Event loop only.
+
+    A service that sends all the time, be it silence, would be late for the rest of a call once the network,
+    or a loudspeaker that was away, has held it up. So of what is more than needed in hand, quiet frames go at
+    once, and one of speech every half second. What was sent in advance is not late.
+    """
 
     def __init__(self) -> None:
         self.frames = 0
         """Frames' worth of sound that came."""
         self.dropped = 0
         """Frames' worth that there was no room for."""
+        self.trimmed = 0
+        """Frames given up to win back latency."""
         self._pieces: deque[Samples] = deque()
         self._waiting = 0  # samples
         self._came = 0
         self._lost = 0
         self._speaking = False
         self._ticks = 0  # since the first piece of a speech came
+        self._surplus = Surplus()
 
     def put(self, piece: Samples) -> None:
         """Sound at 48 kHz, any length."""
@@ -52,7 +61,11 @@ class Playout:
         if not self._speaking and self._waiting < in_hand and self._ticks <= AHEAD_MS // FRAME_MS:
             return None
         self._speaking = True
-        return self._take()
+        frame = self._take()
+        while self._surplus.has(frame, self._waiting // FRAME_SAMPLES, self.frames) and self._waiting:
+            self.trimmed += 1
+            frame = self._take()
+        return frame
 
     def clear(self) -> None:
         self._pieces.clear()

@@ -13,23 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiohttp
-import numpy as np
 import structlog
 
 from pinna.config import VoiceConfig
 from pinna.errors import HubAnswerError, HubUnreachableError, PinnaError
 from pinna.flow.fanout import Subscription
 from pinna.flow.resample import Resampler
-from pinna.frame import FRAME_MS, SAMPLE_RATE, Samples
+from pinna.frame import FRAME_MS, SAMPLE_RATE
 from pinna.links import Door, LinkStats, Speaker
 from pinna.links import voice_messages as messages
+from pinna.links.pieces import Pieces
 from pinna.links.playout import Playout
 from pinna.links.voice_messages import Message, NonsenseError
 from pinna.metrics import Window
 
 log = structlog.get_logger(__name__)
 
-CHUNK_MS: Final = 40
 MAX_MESSAGE_BYTES: Final = 1 << 20
 MAX_NONSENSE: Final = 100
 """In one call."""
@@ -110,7 +109,7 @@ class Call:
         self._patience = patience
         self._masked = config.log_text == "masked"
         self._rate = config.sample_rate
-        self._to_service = Resampler(SAMPLE_RATE, self._rate)
+        self._pieces = Pieces(self._rate)
         self._from_service: Resampler | None = None
         self._writer = messages.Writer(config)
         self._playout = Playout()
@@ -139,7 +138,7 @@ class Call:
             rate = messages.rate_of(response)
         except NonsenseError as error:
             raise self._nonsensical(str(error)) from None
-        self._from_service = Resampler(rate, SAMPLE_RATE)
+        self._from_service = Resampler(rate, SAMPLE_RATE, steady=True)
         self._live_since = time.monotonic()
         self._connected = True
         log.info("voice.connected", service=self._shown, service_rate=rate, our_rate=self._rate)
@@ -177,7 +176,13 @@ class Call:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._connected:
-            log.info("voice.disconnected", service=self._shown, hung_up=self.hung_up, nonsense=self._nonsense)
+            log.info(
+                "voice.disconnected",
+                service=self._shown,
+                hung_up=self.hung_up,
+                nonsense=self._nonsense,
+                frames_trimmed=self._playout.trimmed,
+            )
 
     def add_to(self, past: LinkStats) -> LinkStats:
         return replace(
@@ -287,9 +292,6 @@ class Call:
         )
 
     async def _send(self) -> None:
-        chunk = self._rate * CHUNK_MS // 1000
-        pending: list[Samples] = []
-        count = 0
         while True:
             while self._wire.unsent_bytes > MAX_UNSENT_BYTES:  # noqa: ASYNC110 -- a transport sets no event
                 await asyncio.sleep(FRAME_MS / 2000)  # meanwhile the subscription drops the oldest
@@ -301,13 +303,9 @@ class Call:
             if live and time.monotonic() - frame.captured_at > LATE_SECONDS:
                 self._microphone.dropped += 1
                 continue
-            out = self._to_service.process(frame.samples)
-            pending.append(out)
-            count += len(out)
-            while count >= chunk:
-                whole = np.concatenate(pending)
-                await self._say(self._writer.audio(whole[:chunk]))
-                pending, count = [whole[chunk:]], count - chunk
+            piece = self._pieces.put(frame.samples)
+            if piece is not None:
+                await self._say(self._writer.audio(piece))
                 self._delays.add((time.monotonic() - frame.captured_at) * 1000)
             self._sent += 1
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -21,6 +22,9 @@ from pinna.recorder.manifest import Manifest
 from pinna.recorder.verify import sha256
 
 log = structlog.get_logger(__name__)
+
+NICENESS: Final = 10
+"""A tenth of what a busy program gets. SCHED_IDLE got nothing for as long as all processors were busy."""
 
 
 class Hasher:
@@ -50,7 +54,7 @@ class Hasher:
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # a container may forbid it
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread (sched(7))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # of this thread (nice(2))
         while (job := self._jobs.get()) is not None:
             path, manifest = job
             if not self._ending.is_set():
@@ -73,7 +77,7 @@ class Hasher:
             log.warning("recorder.not_drawn", file=str(path), cause=error.strerror)
 
     def _draw_elsewhere(self, path: Path) -> None:
-        """By another process, as idle as this thread: what came from the network may bring down a decoder."""
+        """By another process, as nice as this thread: what came from the network may bring down a decoder."""
         command = [sys.executable, "-m", "pinna.recorder.peaks", str(path)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:  # noqa: S603  (our own words)
             while (code := _wait(process)) is None:

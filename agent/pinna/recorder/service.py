@@ -1,7 +1,7 @@
 """`pinna record`: the threads of all sources, what watches over them, and their end.
 
 per source:  capture thread -> backlog -> writing thread (Track)
-for all:     a hashing thread at idle priority; one that deletes what is too old; the main thread, which
+for all:     a hashing thread of low priority; one that deletes what is too old; the main thread, which
              keeps the disk's reserve, writes status.json and waits for the end
 """
 

@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -31,6 +33,9 @@ RATE: Final = 16_000
 BATCH_FRAMES: Final = 5
 QUEUE_MS: Final = 1000
 """What may wait for a late thread."""
+
+MODEL_MARK: Final = b"TFL3"
+"""The file identifier of TensorFlow Lite's schema, behind the first four bytes."""
 
 GAP_FRAMES: Final = 10
 """So many may be missing, and what was heard of a word still counts: a busy device loses one now and then."""
@@ -62,9 +67,7 @@ class MicroWakeWord:
                 permanent=True,
             ) from error
         try:
-            self._models: list[Any] = [
-                package.MicroWakeWord.from_builtin(package.Model(word)) for word in dict.fromkeys(words)
-            ]
+            self._models: list[Any] = [_model(package, word) for word in dict.fromkeys(words)]
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"the model of a wake word cannot be loaded ({error})",
@@ -87,6 +90,15 @@ class MicroWakeWord:
         self._features = self._make_features()
         for model in self._models:
             model.reset()
+
+
+def _model(package: ModuleType, word: str) -> Any:
+    """Raises OSError, ValueError. The library takes what is no model for one, and the process dies of it."""
+    path = Path(str(package.__file__)).with_name("models") / f"{word}.tflite"
+    with path.open("rb") as file:
+        if file.read(8)[4:] != MODEL_MARK:
+            raise ValueError(f"{path} is no model of TensorFlow Lite")
+    return package.MicroWakeWord.from_builtin(package.Model(word))
 
 
 def cutoff(of_model: float, sensitivity: float) -> float:

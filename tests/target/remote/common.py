@@ -61,15 +61,15 @@ def compose(*arguments: str) -> dict[str, Any]:
     return run("docker-compose", "--file", str(COMPOSE), *arguments, seconds=CONTAINER_SECONDS)
 
 
-def no_container() -> str:
-    """Why the probe's container cannot be started; empty when it can."""
+def no_container() -> dict[str, str]:
+    """Why the probe's container cannot be started: `error`, or `not_built`; empty when it can."""
     named = re.search(r"(?m)^ *image: *(\S+)", read(COMPOSE))
     if named is None:
-        return f"{COMPOSE} names no image"
+        return {"error": f"{COMPOSE} names no image"}
     # Compose would build it now, which is not a test's to do.
     if run("docker", "image", "inspect", named[1])["code"]:
-        return f"its image {named[1]} is not there: run site.yml with --tags docker"
-    return ""
+        return {"not_built": f"its image {named[1]} is not there: run site.yml with --tags docker"}
+    return {}
 
 
 def heard_in_container(said: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Runs on the target, as root: what the probe's container hears, as its own JSON, or {"error": ...}."""
+"""Runs on the target, as root: what the probe's container hears, as its own JSON.
+
+Or {"error": ...}; {"not_built": ...} while its image is not there.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,7 @@ from tests.target.remote.common import compose, heard_in_container, no_container
 
 
 def probe() -> dict[str, Any]:
-    trouble = no_container()
-    return {"error": trouble} if trouble else heard_in_container(compose("run", "--rm", "-T", "probe"))
+    return no_container() or heard_in_container(compose("run", "--rm", "-T", "probe"))
 
 
 if __name__ == "__main__":

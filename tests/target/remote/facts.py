@@ -1,4 +1,4 @@
-"""Runs on the target, as root: all that the tests want to know, as one JSON object on standard output.
+"""Runs on the target, as root: what the doctor's snapshot has not, as one JSON object on standard output.
 
 Reads and changes nothing. In the root file system of an image, what needs a running system is left out, and
 `running` is false.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.target.remote.common import configuration, health, read, run, sound_card, start
+from tests.target.remote.common import configuration, read, run, start
 
 AGENT = "pinna-agent.service"
 RECORDER, ARCHIVE = "pinna-recorder.service", "pinna-archive.service"
@@ -30,22 +30,6 @@ COMMANDS = {
     "units": ("systemctl", "show", "--property", PROPERTIES, *UNITS),
     "failed": ("systemctl", "list-units", "--failed", "--plain", "--no-legend"),
     "security": ("systemd-analyze", "security", "--no-pager", AGENT),
-    "arecord": ("arecord", "-l"),
-    "pcms": ("arecord", "-L"),
-    "mixer": ("amixer", "-c", "mic", "scontents"),
-    "log": (
-        "journalctl",
-        "-u",
-        AGENT,
-        "--since=-15min",
-        "-p",
-        "warning",
-        "-n",
-        "3",
-        "-o",
-        "cat",
-        "--no-pager",
-    ),
 }
 SOUND_FILES = (
     "/etc/asound.conf",
@@ -71,6 +55,7 @@ FILES = (
     "/opt/pinna/current/bin/pinna",
     "/usr/local/bin/pinna",
     "/opt/pinna/probe/compose.yaml",
+    "/usr/lib/pinna/firstboot",
 )
 
 
@@ -80,24 +65,6 @@ def is_running() -> bool:
         return Path("/proc/1/root").samefile("/") and Path("/run/systemd/system").is_dir()
     except OSError:
         return False
-
-
-def cards() -> list[dict[str, Any]]:
-    """The kernel's sound cards. `power` is the USB device's power/control, empty for other cards."""
-    found = []
-    for path in sorted(Path("/sys/class/sound").glob("card[0-9]*")):
-        number = path.name.removeprefix("card")
-        usb = sound_card(number)
-        found.append(
-            {
-                "id": read(path / "id"),
-                "name": read(usb / "product") if usb else "",
-                "usb": usb is not None,
-                "records": (path / f"pcmC{number}D0c").exists(),
-                "power": read(usb / "power/control") if usb else "",
-            }
-        )
-    return found
 
 
 def file(name: str) -> dict[str, Any] | None:
@@ -171,51 +138,28 @@ def recorder() -> dict[str, Any]:
     return status
 
 
-def mixer(contents: str) -> dict[str, str]:
-    """What the mixer says of each control of the microphone's card that records, by name."""
-    controls: dict[str, str] = {}
-    name = ""
-    for line in contents.splitlines():
-        if header := re.match(r"Simple mixer control '(.+)',\d+$", line):
-            name = header[1]
-        elif "Capture" in line and "[" in line:
-            controls[name] = f"{controls.get(name, '')} {line.strip()}".strip()
-    return controls
-
-
 def of_image() -> dict[str, Any]:
     states = {unit: run("systemctl", "is-enabled", unit)["out"].strip() for unit in UNITS}
     return {"units": {unit: {"UnitFileState": state} for unit, state in states.items()}}
 
 
-def of_running_system(settings: dict[str, Any]) -> dict[str, Any]:
+def of_running_system() -> dict[str, Any]:
     started = {name: start(*command) for name, command in COMMANDS.items()}
-    facts = {
-        "cards": cards(),
-        "nodes": {str(path): file(str(path)) for path in sorted(Path("/dev/snd").glob("*C*"))},
-        "modules": [line.split()[0] for line in read(Path("/proc/modules")).splitlines()],
-        "agent": health(settings),
-        "recorder": recorder(),
-    }
-    said = {name: answer() for name, answer in started.items()}
-    shown = units(said["units"]["out"])
+    recorded = recorder()
+    said = {name: answer()["out"] for name, answer in started.items()}
+    shown = units(said["units"])
     return {
-        **facts,
         "units": shown,
         "agent_runs_as": process_owner(shown.get(AGENT, {}).get("MainPID", "0")),
         "recorder_runs_as": process_owner(shown.get(RECORDER, {}).get("MainPID", "0")),
-        "agent_log": said["log"]["out"].strip(),
-        "arecord": said["arecord"],
-        "pcms": said["pcms"],
-        "mixer": mixer(said["mixer"]["out"]),
-        "failed": said["failed"]["out"].splitlines(),
-        "exposure": exposure(said["security"]["out"]),
+        "recorder": recorded,
+        "failed": said["failed"].splitlines(),
+        "exposure": exposure(said["security"]),
     }
 
 
 def main() -> None:
-    running, settings = is_running(), configuration()
-    of_system = of_running_system(settings) if running else of_image()
+    running = is_running()
     facts = {
         "running": running,
         "system": dict(re.findall(r'(?m)^([A-Z_]+)="?([^"\n]*)"?$', read(Path("/etc/os-release")))),
@@ -225,8 +169,8 @@ def main() -> None:
         "asound_sha256": sha256("/etc/asound.conf"),
         "overrides": read(Path("/etc/alsa/conf.d/40-pinna.conf")),
         "user": user(),
-        "configuration": settings,
-        **of_system,
+        "configuration": configuration(),
+        **(of_running_system() if running else of_image()),
     }
     print(json.dumps(facts))
 

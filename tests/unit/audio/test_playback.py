@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pinna.audio.playback import CAPACITY_FRAMES, SLACK_FRAMES, PlaybackQueue
+from pinna.audio.playback import CAPACITY_FRAMES, PlaybackQueue
+from pinna.flow.surplus import SLACK_FRAMES
 from pinna.frame import FRAME_MS, FRAME_SAMPLES, SILENCE, Samples
 
 LOUD: Samples = np.full(FRAME_SAMPLES, 9000, np.int16)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.faults.breaking import FROM_SNAPSHOTS
 from tests.support.troubleshooting_page import PAGE, with_reference
 
 from pinna.doctor import hardware, programs, sound, view
@@ -62,6 +63,12 @@ def test_every_cause_is_named_by_some_test() -> None:
     saved = {path.stem.removeprefix("broken-") for path in Path(__file__).parent.glob("snapshots/broken-*")}
     untested = {cause for cause in CAUSES if f'"{cause}"' not in text} - saved
     assert untested == set()
+
+
+def test_every_cause_is_made_on_a_virtual_pi_or_it_is_said_why_not() -> None:
+    sources = (Path(__file__).parents[2] / "faults").glob("*.py")
+    text = "\n".join(source.read_text("utf-8").partition("FROM_SNAPSHOTS =")[0] for source in sources)
+    assert CAUSES.keys() - FROM_SNAPSHOTS.keys() == {cause for cause in CAUSES if f'"{cause}"' in text}
 
 
 def test_error_messages_lead_to_causes() -> None:

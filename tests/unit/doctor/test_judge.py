@@ -485,6 +485,16 @@ class TestBadInput:
         with pytest.raises(SnapshotError, match="--save"):
             parse(text)
 
+    def test_what_is_nested_without_end_is_no_snapshot(self, healthy: Snapshot) -> None:
+        """One host that sends such must not cost the others their reports, nor `--save`."""
+        deep = json.dumps({**healthy, "usb": "@"}).replace('"@"', "[" * 900 + "]" * 900)
+        with pytest.raises(SnapshotError, match="--save"):
+            parse(deep)
+
+    def test_a_number_beyond_all_bounds_is_judged(self, healthy: Snapshot) -> None:
+        healthy["alsa"] = {**healthy["alsa"], "listened": {}, "timeout": 10**400}
+        assert by_link(judge(healthy))["sharing"].status == "not seen"
+
     def test_every_truncation_is_an_error(self, healthy: Snapshot) -> None:
         text = json.dumps(healthy)
         for end in range(0, len(text), 97):

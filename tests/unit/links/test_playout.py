@@ -1,6 +1,9 @@
+"""What a voice service says, until it is heard."""
+
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pinna.frame import FRAME_SAMPLES, Samples
 from pinna.links.playout import AHEAD_MS, MAX_SECONDS, Playout
@@ -50,3 +53,46 @@ def test_it_is_bounded_and_counts_what_it_had_no_room_for() -> None:
     assert playout.dropped == 5 * 50
     playout.clear()
     assert playout.frame() is None
+
+
+PIECE = 2 * FRAME_SAMPLES
+QUIET, LOUD = np.zeros(PIECE, np.int16), np.full(PIECE, 9000, np.int16)
+
+
+def talk(playout: Playout, piece: Samples, seconds: float) -> int:
+    """A piece every 40 ms, two frames heard meanwhile; how many samples wait in the end."""
+    for _ in range(int(seconds * 25)):
+        playout.put(piece)
+        playout.frame()
+        playout.frame()
+    waiting = 0
+    while playout.frame() is not None:
+        waiting += FRAME_SAMPLES
+    return waiting
+
+
+@pytest.mark.parametrize(("piece", "seconds"), [(QUIET, 4), (LOUD, 20)])
+def test_who_speaks_in_his_own_time_and_was_held_up_is_not_late_for_ever(
+    piece: Samples, seconds: float
+) -> None:
+    playout = Playout()
+    for _ in range(13):  # half a second, at once
+        playout.put(piece)
+    assert talk(playout, piece, seconds) <= 4 * FRAME_SAMPLES
+    assert playout.trimmed >= 22
+
+
+def test_speech_that_was_sent_in_advance_is_heard_whole() -> None:
+    playout = Playout()
+    playout.put(np.tile(QUIET, 250))  # ten seconds at once, with pauses
+    heard = 0
+    while playout.frame() is not None:
+        heard += 1
+    assert heard == 500
+    assert playout.trimmed == 0
+
+
+def test_speech_that_keeps_pace_loses_nothing() -> None:
+    playout = Playout()
+    talk(playout, QUIET, 20)
+    assert playout.trimmed == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import wave
@@ -13,6 +14,7 @@ import pytest
 import soxr
 from tests.support.clock import ManualClock
 from tests.support.link_device import until
+from tests.support.wakeword_package import broken
 
 from pinna.config import SessionConfig
 from pinna.flow.fanout import Subscription
@@ -180,3 +182,30 @@ def test_without_the_package_it_says_how_to_get_it() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("True wake words need the package `pymicro-wakeword`")
     assert "pip install 'pinna[wakeword]'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(None, "No such file"), (b"", "is no model"), (b"<html>not found</html>", "is no model")],
+)
+def test_a_model_that_is_missing_or_none_is_told_and_does_not_end_the_process(
+    tmp_path: Path, model: bytes | None, words: str
+) -> None:
+    program = (
+        "from pinna.errors import ConfigError\n"
+        "from pinna.session.wakeword import MicroWakeWord\n"
+        "MicroWakeWord(('alexa',), 0.5)\n"
+        "try: MicroWakeWord(('alexa', 'okay_nabu'), 0.5)\n"
+        "except ConfigError as error: print(error.permanent, error)"
+    )
+    path = str(broken(tmp_path, "okay_nabu", model))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("True the model of a wake word cannot be loaded")
+    assert "okay_nabu.tflite" in done.stdout
+    assert words in done.stdout

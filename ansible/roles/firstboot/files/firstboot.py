@@ -98,6 +98,8 @@ def identity(device: Device) -> None:
 
 def grow(device: Device) -> None:
     """The root partition takes the rest of the card; the file system follows by x-systemd.growfs of fstab."""
+    if (device.root / "etc/rpi-issue").exists():
+        return  # Raspberry Pi OS has done so by itself
     source = ask(["findmnt", "--noheadings", "--output=SOURCE", "/"]).strip()
     partition = re.fullmatch(r"/dev/(?:(mmcblk\d+|nvme\d+n\d+)p|([a-z]+))(\d+)", source)
     if partition is None:
