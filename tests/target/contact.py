@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 import subprocess
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from testinfra.backend.ansible import AnsibleBackend
+from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
@@ -63,6 +66,8 @@ class Contact:
         self._host = host
         self._control_path = control_path
         self._ssh = _ssh(host)
+        backend = self._ssh or host.backend
+        backend.run_local = partial(_run_local, backend)
         if self._ssh is not None:
             extra = self._ssh.ssh_extra_args or ""
             self._ssh.ssh_extra_args = f"{OPTIONS} {extra}".strip()
@@ -113,6 +118,23 @@ class Contact:
         reason = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no answer")
         cure = next((cure for sign, cure in _CURES.items() if sign in said.lower()), "")
         return Unreachable(f"{self.name} cannot be examined: {reason.rstrip('.')}. {cure}".strip())
+
+
+def _run_local(backend: BaseBackend, command: str, *arguments: str) -> CommandResult:
+    """As testinfra's own, but with a copy of the environment.
+
+    Meanwhile pytest names each test in ours, in another thread: a child that starts in that moment may find
+    the list of it gone (`OSError: [Errno 14] Bad address: '/bin/sh'`).
+    """
+    line = backend.encode(backend.quote(command, *arguments))
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ},
+        check=False,
+    )
+    return backend.result(done.returncode, line, done.stdout, done.stderr)
 
 
 _UNPACK = "import sys, zlib; exec(zlib.decompress(sys.stdin.buffer.read()))"
