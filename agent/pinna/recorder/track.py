@@ -56,6 +56,7 @@ class _Away:
     detail: str
     counted: int = 0
     since: float | None = None  # monotonic
+    unsure: bool = False  # how long it was is not known: it is told, though it seem to be no time at all
 
 
 @dataclass(slots=True)
@@ -100,16 +101,19 @@ class Track:
         last = account.segments[-1]
         end = account.end
         seconds = (end - last.first) / int(last.opened["rate"])
+        how = "killed or without power" if last.closed and last.closed.get("repaired") else "stopped"
+        unsure = False
         if last.opened.get("boot") == boot_id():
             since = float(last.opened["mono"]) + seconds
             if last.closed and not last.closed.get("repaired"):
                 since = float(last.closed["mono"]) + (end - last.end) / int(last.opened["rate"])
         else:
             since = float(last.opened["wall"]) + seconds - self._offset
+            unsure = quality().state != "synchronised"
+            how += ", timed by a clock that was not synchronised" if unsure else ""
         self._index = end
         self._manifest = last.manifest
-        how = "killed or without power" if last.closed and last.closed.get("repaired") else "stopped"
-        self._away = _Away("restart", how, since=since)
+        self._away = _Away("restart", how, since=since, unsure=unsure)
 
     def take(self, event: Event) -> None:
         if isinstance(event, Chunk | Units):
@@ -322,7 +326,7 @@ class Track:
             return
         timed = 0 if away.since is None else max(0, round((until - away.since) * self._form.rate))
         samples = away.counted + timed
-        if samples:
+        if samples or away.unsure:
             began = until - samples / self._form.rate
             self._note_gap(away.reason, self._index, samples, away.detail, timed > 0, began)
             self._index += samples

@@ -12,6 +12,7 @@ import pytest
 from tests.support.ramps import PERIOD, ManualTime, files, plan, ramp, values
 
 from pinna.recorder import formats
+from pinna.recorder.clock import Quality
 from pinna.recorder.events import Chunk, Down, Lost
 from pinna.recorder.formats import Form
 from pinna.recorder.manifest import Manifest, read_account
@@ -227,6 +228,24 @@ def test_another_boot_is_measured_by_the_wall_clock(bench: Bench, monkeypatch: p
     bench.play(10)
     bench.track.close()
     bench.each_sample_is_where_its_number_says(tolerance=1)
+    bench.proven()
+
+
+def test_a_boot_whose_clock_is_behind_says_that_something_is_missing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """A Pi has no clock of its own: until the network tells, it goes on from when it was shut down."""
+    bench.play(10)
+    bench.track.close()
+    monkeypatch.setattr("pinna.recorder.track.boot_id", lambda: "another")
+    monkeypatch.setattr("pinna.recorder.track.quality", lambda: Quality("unsynchronised"))
+    bench.time.now, bench.time.offset = 5.0, TEN - 600
+    bench.track = bench.new_track()
+    bench.play(10)
+    bench.track.close()
+    (gap,) = bench.lines("gap")
+    assert (gap["reason"], gap["samples"]) == ("restart", 0)
+    assert gap["detail"] == "stopped, timed by a clock that was not synchronised"
     bench.proven()
 
 
