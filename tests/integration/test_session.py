@@ -15,6 +15,7 @@ from tests.support.fakehub import FakeHub
 from tests.support.programs import Agent, agent
 from tests.support.voice_service import VoiceService
 from tests.support.waiting import until
+from tests.support.wakeword_package import broken
 
 from pinna import top
 from pinna.config import HttpConfig
@@ -53,6 +54,12 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person is made to wait for three seconds at most; on a busy machine an agent may take longer."""
+    monkeypatch.setattr(top, "TIMEOUT_SECONDS", 30.0)
 
 
 @pytest.fixture
@@ -215,6 +222,29 @@ def test_without_its_button_the_device_goes_on_and_says_why(
                     assert told["state"] == "failed"
                     assert "no GPIO at all" in told["reason"]
                     assert "session.gpio_chip" in told["hint"]
+                device.ask("open")
+                await until(lambda: len(hub.session.packets) > 20, what="sound")
+
+    asyncio.run(scenario())
+
+
+def test_without_a_wake_words_model_the_device_goes_on_and_says_why(
+    sound: VirtualSound, tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(broken(tmp_path, "okay_nabu", None)))
+
+    async def scenario() -> None:
+        async with FakeHub() as hub:
+            more = ("--service", "--session-mode", "wakeword")
+            with agent(sound, tmp_path, hub.url, *flags, *more) as running:
+                device = Device(running)
+                await until(lambda: device.health()["connected"], 40, what="connected")
+                await until(
+                    lambda: device.health()["components"]["wakeword"]["state"] == "failed", what="told"
+                )
+                told = device.health()["components"]["wakeword"]
+                assert "okay_nabu.tflite" in told["reason"]
+                assert "session.wake_words" in told["hint"]
                 device.ask("open")
                 await until(lambda: len(hub.session.packets) > 20, what="sound")
 
