@@ -30,18 +30,6 @@ for word in $words; do
 done
 export SOURCE_DATE_EPOCH
 
-# Nobody reads manuals and translations on an appliance; licences stay. The host has unpacked the rest already.
-cat >/etc/dpkg/dpkg.cfg.d/pinna <<END
-path-exclude=/usr/share/doc/*
-path-include=/usr/share/doc/*/copyright
-path-exclude=/usr/share/info/*
-path-exclude=/usr/share/locale/*/LC_MESSAGES/*
-path-exclude=/usr/share/man/*
-END
-find /usr/share/doc -type f ! -name copyright -delete
-find /usr/share/info /usr/share/man /usr/share/locale/*/LC_MESSAGES -type f -delete
-find /usr/share/doc /usr/share/man -xtype l -delete
-
 later=/var/cache/apt/archives/later
 dpkg --force-depends --force-unsafe-io --unpack "$later"/base-passwd_* "$later"/base-files_* || give_up base
 dpkg --force-depends --force-unsafe-io --configure base-passwd base-files || give_up base

@@ -86,6 +86,7 @@ EPOCH = 1735689600  # 2025-01-01: dates within the initramfs
 
 _HERE = Path(__file__).parent
 _UNPACK = _HERE.parent / "tests/virtual_pi/unpack.sh"
+_LEAVE_OUT = _HERE / "dpkg.cfg"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def base(*, docker: bool, fresh: bool) -> Base:
     """From the cache, or built now. `fresh` asks Debian for its present packages."""
     # Patterns come last, or mmdebstrap takes the whole list for one.
     packages = (*PACKAGES, *FOR_ROLES, *(FOR_DOCKER if docker else ()), "?essential", "?priority(required)")
-    key = cache.digest(SUITE, ARCHITECTURE, MIRRORS, packages, _UNPACK, emulator.STUB)
+    key = cache.digest(SUITE, ARCHITECTURE, MIRRORS, packages, _UNPACK, _LEAVE_OUT, emulator.STUB)
     if fresh:
         cache.forget("packages", key)
     unpacked = cache.stage("packages", key, lambda work: _unpack(work, packages))
@@ -122,8 +123,9 @@ def _unpack(work: Path, packages: tuple[str, ...]) -> None:
         command = [
             *(need("mmdebstrap", "mmdebstrap"), "--quiet", "--variant=extract"),
             *(f"--architectures={ARCHITECTURE}", "--aptopt=APT::Install-Recommends false"),
-            *("--skip=cleanup/apt/cache", f"--include={','.join(packages)}"),
+            *("--skip=cleanup/apt/cache", f"--include={','.join(packages)}", f"--dpkgopt={_LEAVE_OUT}"),
             f"--extract-hook={_UNPACK.read_text()}",
+            '--extract-hook=cd "$1/etc/dpkg/dpkg.cfg.d" && mv 99mmdebstrap pinna',
             '--extract-hook=depmod -b "$1" "$(ls "$1/usr/lib/modules")"',
             *(SUITE, str(root), *MIRRORS),
         ]

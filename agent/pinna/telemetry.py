@@ -75,10 +75,9 @@ def of_audio(audio: AudioEngine, playback: PlaybackQueue) -> Source:
         yield Metric(
             "audio_bridge_drops", "counter", audio.bridge_dropped, "Frames lost to a late event loop"
         )
+        yield Metric("audio_behind", "gauge", dsp.behind_ms, "How late the microphone is read", "ms")
         yield Metric("audio_discontinuities", "counter", dsp.discontinuities, "Breaks in the capture stream")
-        yield Metric(
-            "audio_streams_opened", "counter", audio.streams, "Streams opened; more than 1: card lost"
-        )
+        yield Metric("audio_streams_opened", "counter", audio.streams, "Streams opened; more: lost, or late")
         yield Metric("microphone_level", "gauge", dsp.microphone_dbfs, "RMS of the latest frame", "dbfs")
         yield Metric("speaker_level", "gauge", dsp.speaker_dbfs, "RMS of the latest frame", "dbfs")
         yield Metric("clean_level", "gauge", dsp.clean_dbfs, "RMS after the echo canceller", "dbfs")
@@ -192,6 +191,7 @@ def audio_body(audio: AudioEngine, playback: PlaybackQueue) -> dict[str, Any]:
         "output_underflows": capture.underflows,
         "dsp_ms_p50": _round(dsp.duration_ms.p50),
         "dsp_ms_p99": _round(dsp.duration_ms.p99),
+        "behind_ms": _round(dsp.behind_ms),
         "discontinuities": dsp.discontinuities,
         "microphone_dbfs": _round(dsp.microphone_dbfs),
         "speaker_dbfs": _round(dsp.speaker_dbfs),

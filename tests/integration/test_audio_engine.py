@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.support.fakehub import tone
 from tests.support.programs import Program, program
 from tests.support.waiting import eventually
 
+from pinna.audio import dsp
 from pinna.audio.aec.passthrough import Passthrough
 from pinna.audio.engine import AudioEngine
 from pinna.audio.playback import PlaybackQueue
@@ -118,7 +120,9 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(sound: VirtualSound, card: Card, limiter: Path, folder: Path) -> Iterator[Listener]:
+def listening(
+    sound: VirtualSound, card: Card, limiter: Path, folder: Path, reopen_seconds: float = dsp.REOPEN_SECONDS
+) -> Iterator[Listener]:
     configuration = sound.folder / "asound.conf"
     with configuration.open("a") as out:
         for pcm, device in (
@@ -133,7 +137,7 @@ def listening(sound: VirtualSound, card: Card, limiter: Path, folder: Path) -> I
     environment |= {"LD_PRELOAD": str(limiter), "PULSE_CLIENTCONFIG": str(folder / "client.conf")}
     _assert_limited(card, environment)
     heard = folder / "heard"
-    arguments = ["tests.integration.test_audio_engine", str(heard)]
+    arguments = ["tests.integration.test_audio_engine", str(heard), str(reopen_seconds)]
     with program(arguments, environment, folder, "listener") as running:
         yield Listener(running, heard)
 
@@ -266,6 +270,27 @@ def test_it_ends_though_the_sound_system_hangs(
             server.send_signal(signal.SIGCONT)
 
 
+def test_sound_that_comes_late_for_good_is_caught_up_with(
+    fragile_sound: VirtualSound, limiter: Path, tmp_path: Path
+) -> None:
+    """A program that stood still for a moment finds two seconds of the microphone waiting, from then on."""
+    with listening(fragile_sound, STEREO_ONLY, limiter, tmp_path, reopen_seconds=0) as ear:
+        eventually(ear.hears, 40, what="heard at first")
+        ear.program.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.6)  # this is what is wrong, and no waiting for anything
+        finally:
+            ear.program.process.send_signal(signal.SIGCONT)
+        eventually(
+            lambda: any(" s late" in entry["reason"] for entry in ear.program.events("lost")),
+            40,
+            what="it is told",
+        )
+        before = len(ear.frames())
+        eventually(lambda: ear.hears(before), 40, what="heard again")
+        assert ear.program.stop() == 0, ear.program.said()
+
+
 async def _listen(heard: Path) -> None:
     """Run the engine until SIGTERM, again after each failure; play a tone by the microphone's clock."""
     tune = tone(50, PLAYED_HZ)
@@ -300,4 +325,5 @@ async def _listen(heard: Path) -> None:
 
 
 if __name__ == "__main__":
+    dsp.REOPEN_SECONDS = float(sys.argv[2])
     asyncio.run(_listen(Path(sys.argv[1])))

@@ -254,6 +254,7 @@ class TestCommand:
         again = doctor("--snapshot", str(saved), "--json")
         assert first.returncode == again.returncode
         assert json.loads(first.stdout) == json.loads(again.stdout)
+        assert saved.stat().st_mode & 0o777 == 0o600, "names of users and programs are in it"
 
     @pytest.mark.parametrize("place", ["/proc/case.json", "/dev/full/case.json", "."])
     def test_what_cannot_be_saved_says_so(self, place: str) -> None:

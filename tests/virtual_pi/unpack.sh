@@ -24,8 +24,14 @@ for deb in "$debs"/*.deb; do
     esac
 done
 
+# What mmdebstrap was told to leave out, dpkg would bring back: with --root it reads the host's configuration.
+set --
+set -f
+for line in $(grep -hs '^path-' "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap); do set -- "$@" "--$line"; done
+set +f
+
 log=$root/var/cache/apt/unpack.log
-if ! dpkg --root="$root" --force-depends --force-architecture --force-unsafe-io --unpack "$debs"/*.deb >"$log" 2>&1; then
+if ! dpkg "$@" --root="$root" --force-depends --force-architecture --force-unsafe-io --unpack "$debs"/*.deb >"$log" 2>&1; then
     tail -n 5 "$log" >&2
     exit 1
 fi

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pinna.audio.aec import EchoCanceller
+from pinna.audio.behind import Behind
 from pinna.audio.card import Format
 from pinna.audio.convert import Converter
 from pinna.audio.duplex import DuplexStream, Note
@@ -32,6 +33,10 @@ START_BLOCKS = 50
 STALL_SECONDS = 1.0
 """No block for so long means the card is gone, whatever PortAudio believes."""
 
+REOPEN_SECONDS = 60.0
+"""A stream that has lasted this long is given up when it is behind: on a machine that is too slow, to open it
+again and again would lose more than it wins."""
+
 
 @dataclass(slots=True)
 class DspStats:
@@ -39,6 +44,7 @@ class DspStats:
 
     frames: int = 0
     discontinuities: int = 0
+    behind_ms: float = 0.0  # how much of the microphone's sound waits in the sound system, lately at least
     microphone_dbfs: float = -96.0
     speaker_dbfs: float = -96.0
     clean_dbfs: float = -96.0
@@ -53,12 +59,13 @@ def live(
     stop: threading.Event,
     stats: DspStats,
 ) -> None:
-    """Process blocks until `stop` is set. Raises DeviceError when the stream falls silent."""
+    """Process blocks until `stop` is set. Raises DeviceError when the stream falls silent, or far behind."""
     near_converter = Converter(form.rate, SAMPLE_RATE)
     far_converter = Converter(form.rate, SAMPLE_RATE)
     before: Note | None = None
     start = stats.frames
-    last = time.monotonic()
+    opened = last = time.monotonic()
+    behind = Behind(stream.latency)
     try:
         while not stop.is_set():
             try:
@@ -76,6 +83,10 @@ def live(
                 continue
             blocks, note = taken
             last = time.monotonic()
+            behind.add(note.waited)
+            stats.behind_ms = behind.seconds * 1000
+            if behind.too_far and last - opened > REOPEN_SECONDS:
+                raise behind.error()
             began = time.perf_counter()
             if before is not None and (note.sequence, note.xruns) != (before.sequence + 1, before.xruns):
                 stats.discontinuities += 1

@@ -50,6 +50,7 @@ class Note:
     sequence: int
     captured_at: float  # CLOCK_MONOTONIC, seconds
     xruns: int  # so far; a change means that samples were lost on one side
+    waited: float  # seconds that its first sample waited to be read, as PortAudio says; not always true
 
 
 class DuplexStream:
@@ -68,6 +69,8 @@ class DuplexStream:
         self.waiting: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One token per block in `blocks`: what the DSP thread sleeps on (`put` never blocks)."""
         self.ended = threading.Event()
+        self.latency = latency_ms / 1000
+        """As asked for, in seconds."""
         self._far = far
         self._played = np.zeros(form.block, np.int16)
         self._stats = stats
@@ -75,7 +78,7 @@ class DuplexStream:
             "samplerate": form.rate,
             "blocksize": form.block,
             "dtype": "int16",
-            "latency": latency_ms / 1000,
+            "latency": self.latency,
             "finished_callback": self.ended.set,
         }
         try:
@@ -103,7 +106,7 @@ class DuplexStream:
         self._stream.close(ignore_errors=True)
 
     def _callback(
-        self, indata: NDArray[np.int16], outdata: NDArray[np.int16], frames: int, instant: object, status: Any
+        self, indata: NDArray[np.int16], outdata: NDArray[np.int16], frames: int, instant: Any, status: Any
     ) -> None:
         began = time.perf_counter()
         try:
@@ -113,27 +116,32 @@ class DuplexStream:
             else:
                 played.fill(0)
             outdata[:] = played[:, None]
-            self._pass_on(indata[:, 0], played, status)
+            self._pass_on(indata[:, 0], played, instant, status)
         except Exception:  # noqa: BLE001 - an exception out of here would end the stream; it is counted instead
             self._stats.errors += 1
             outdata.fill(0)
         self._measure(began)
 
-    def _capture(self, indata: NDArray[np.int16], frames: int, instant: object, status: Any) -> None:
+    def _capture(self, indata: NDArray[np.int16], frames: int, instant: Any, status: Any) -> None:
         """`_callback` for a device without a loudspeaker: the far end is silence."""
         began = time.perf_counter()
         try:
-            self._pass_on(indata[:, 0], self._played, status)
+            self._pass_on(indata[:, 0], self._played, instant, status)
         except Exception:  # noqa: BLE001 - as above
             self._stats.errors += 1
         self._measure(began)
 
-    def _pass_on(self, near: Samples, far: Samples, status: Any) -> None:
+    def _pass_on(self, near: Samples, far: Samples, instant: Any, status: Any) -> None:
         stats = self._stats
         if status:
             stats.overflows += bool(status.input_overflow)
             stats.underflows += bool(status.output_underflow)
-        note = Note(stats.frames + stats.skipped, time.monotonic(), stats.overflows + stats.underflows)
+        note = Note(
+            stats.frames + stats.skipped,
+            time.monotonic(),
+            stats.overflows + stats.underflows,
+            instant.currentTime - instant.inputBufferAdcTime,
+        )
         stats.frames += 1
         if self.blocks.put(near, far, note=note):
             self.waiting.put(None)

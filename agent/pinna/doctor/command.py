@@ -86,12 +86,16 @@ def _code(reports: list[Report]) -> int:
 
 
 def _save(path: Path, reports: list[Report]) -> None:
-    """Whole, or not at all: what was saved there before stays until then. Raises UsageError."""
+    """Whole, or not at all: what was saved there before stays until then. Raises UsageError.
+
+    For its owner's eyes: names of users and programs are in it.
+    """
     saved = [{"place": report.place, "snapshot": dict(report.snapshot)} for report in reports]
     text = json.dumps({"pinna_doctor": 1, "places": saved}, indent=1) + "\n"
     part = path.parent / f"{path.name}.new"
     try:
         try:
+            part.touch(0o600)
             part.write_text(text, "utf-8")
             part.replace(path)
         finally:

@@ -10,8 +10,14 @@ import numpy as np
 from pinna.flow.surplus import Surplus
 from pinna.frame import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Samples
 
-AHEAD_MS: Final = 60
+AHEAD_MS: Final = 40
 """Kept in hand before the first frame of a speech is heard, against an uneven network."""
+
+MOST_AHEAD_MS: Final = 120
+"""Each time that it was too little, from then on 20 ms more are kept in hand, up to this."""
+
+PAUSE_FRAMES: Final = 10
+"""What is late by no more than this was late. After a longer silence, somebody speaks anew."""
 
 MAX_SECONDS: Final = 30
 """A service may speak faster than it is heard. What is more than this is dropped, and counted."""
@@ -36,7 +42,9 @@ class Playout:
         self._waiting = 0  # samples
         self._came = 0
         self._lost = 0
+        self._ahead_ms = AHEAD_MS
         self._speaking = False
+        self._dry = 0  # frames for which nothing was there to follow what was heard; 0 also before a speech
         self._ticks = 0  # since the first piece of a speech came
         self._surplus = Surplus()
 
@@ -54,11 +62,15 @@ class Playout:
     def frame(self) -> Samples | None:
         """The next one, shape (960,), once per 20 ms. None: silence. A last bit is filled up with zeros."""
         if not self._waiting:
+            self._dry += self._speaking or bool(self._dry)
             self._speaking, self._ticks = False, 0
             return None
+        if 0 < self._dry <= PAUSE_FRAMES:
+            self._ahead_ms = min(self._ahead_ms + FRAME_MS, MOST_AHEAD_MS)
+        self._dry = 0
         self._ticks += 1
-        in_hand = AHEAD_MS * SAMPLE_RATE // 1000
-        if not self._speaking and self._waiting < in_hand and self._ticks <= AHEAD_MS // FRAME_MS:
+        in_hand = self._ahead_ms * SAMPLE_RATE // 1000
+        if not self._speaking and self._waiting < in_hand and self._ticks <= self._ahead_ms // FRAME_MS:
             return None
         self._speaking = True
         frame = self._take()

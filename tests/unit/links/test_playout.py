@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pinna.frame import FRAME_SAMPLES, Samples
-from pinna.links.playout import AHEAD_MS, MAX_SECONDS, Playout
+from pinna.links.playout import AHEAD_MS, MAX_SECONDS, MOST_AHEAD_MS, PAUSE_FRAMES, Playout
 
 
 def ramp(start: int, length: int) -> Samples:
@@ -96,3 +96,37 @@ def test_speech_that_keeps_pace_loses_nothing() -> None:
     playout = Playout()
     talk(playout, QUIET, 20)
     assert playout.trimmed == 0
+
+
+def begins_after(playout: Playout) -> int:
+    """How many frames of silence come before those of a speech whose pieces come one by one."""
+    for silent in range(50):
+        if silent % 2 == 0:
+            playout.put(LOUD)
+        if playout.frame() is not None:
+            return silent
+    raise AssertionError("it is never heard")
+
+
+def silence(playout: Playout, frames: int) -> None:
+    while playout.frame() is not None:
+        pass
+    for _ in range(frames - 1):
+        assert playout.frame() is None
+
+
+def test_a_network_that_is_late_has_more_kept_in_hand_up_to_a_bound() -> None:
+    playout = Playout()
+    assert begins_after(playout) == 0  # a whole piece is what is needed
+    for _ in range(20):
+        silence(playout, PAUSE_FRAMES)
+        began = begins_after(playout)
+    assert (began + 1) * 20 >= MOST_AHEAD_MS - 40 > AHEAD_MS
+    assert (began + 1) * 20 <= MOST_AHEAD_MS
+
+
+def test_who_pauses_between_two_speeches_was_not_late() -> None:
+    playout = Playout()
+    for _ in range(20):
+        assert begins_after(playout) == 0
+        silence(playout, PAUSE_FRAMES + 1)
