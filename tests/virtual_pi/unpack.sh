@@ -25,10 +25,11 @@ for deb in "$debs"/*.deb; do
 done
 
 # What mmdebstrap was told to leave out, dpkg would bring back: with --root it reads the host's configuration.
+told=$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap
 set --
-set -f
-for line in $(grep -hs '^path-' "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap); do set -- "$@" "--$line"; done
-set +f
+[ ! -e "$told" ] || while read -r line; do
+    case $line in path-*) set -- "$@" "--$line" ;; esac
+done <"$told"
 
 log=$root/var/cache/apt/unpack.log
 if ! dpkg "$@" --root="$root" --force-depends --force-architecture --force-unsafe-io --unpack "$debs"/*.deb >"$log" 2>&1; then
