@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tarfile
 from pathlib import Path
@@ -48,6 +49,33 @@ def test_nobody_has_a_password(root: Path) -> None:
     fields = [line.split(":") for line in text(root, "etc/shadow").splitlines()]
     assert fields
     assert not [account[0] for account in fields if not account[1].startswith(("!", "*"))]
+
+
+def test_what_dpkg_leaves_out_of_updates_is_not_there(
+    root: Path, entries: dict[str, tarfile.TarInfo]
+) -> None:
+    """A rule on a later line wins, as for dpkg."""
+    rules = [
+        line.partition("=") for line in text(root, "etc/dpkg/dpkg.cfg.d/pinna").splitlines() if "=" in line
+    ]
+    assert len(rules) > 10
+
+    def kept(name: str) -> bool:
+        matching = [kind for kind, _, pattern in rules if fnmatch.fnmatchcase(f"/{name}", pattern)]
+        return not matching or matching[-1] == "path-include"
+
+    left = [name for name, entry in entries.items() if entry.isfile() and not kept(name)]
+    assert left == []
+
+
+def test_every_driver_that_the_kernel_knows_of_is_there(
+    root: Path, entries: dict[str, tarfile.TarInfo]
+) -> None:
+    (listed,) = [name for name in entries if re.fullmatch(r"usr/lib/modules/[^/]+/modules\.dep", name)]
+    folder = Path(listed).parent
+    known = {str(folder / line.partition(":")[0]) for line in text(root, listed).splitlines()}
+    assert str(folder / "kernel/sound/usb/snd-usb-audio.ko.xz") in known
+    assert known <= set(entries)
 
 
 def test_nothing_is_left_of_the_build(root: Path, entries: dict[str, tarfile.TarInfo]) -> None:
