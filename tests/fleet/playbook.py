@@ -144,4 +144,10 @@ def kill_at(task: str, playbook: str, inventory: Path, *arguments: str, extra: M
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_NOCOLOR": "true"}
+    """An emulated Pi on a busy machine may take longer than Ansible's ten seconds to answer ssh."""
+    return {
+        **os.environ,
+        "ANSIBLE_HOST_KEY_CHECKING": "false",
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_TIMEOUT": "60",
+    }

@@ -71,6 +71,7 @@ def test_all_hear_at_once_and_every_gap_has_its_line(
         return int(hub.health()["devices"].get(NAME, {}).get("frames_received", 0))
 
     with appliances(NAME) as fleet:
+        assert fleet.told.failures(NAME) == []
         pi = fleet.pi(NAME)
         pi.microphone.source = tone(440.0)  # who speaks pauses, for as long as the probe listens
         pi.machine.run("systemctl stop pinna-agent.service")  # an emulated processor has enough to do
