@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from tests.faults.appliance import Appliance
+from tests.faults.bits import base_of_32_bits
 from tests.faults.breaking import SHARE, holder
 from tests.virtual_pi.container_base import container_base
 
@@ -74,17 +77,31 @@ def test_a_container_started_the_wrong_way(host: Appliance, wrong: Wrong) -> Non
     host.until_healed("--container", "box", agent=False)
 
 
-def test_a_container_of_another_debian(host: Appliance) -> None:
-    """Debian 12's libasound inside, 13's outside."""
+@contextmanager
+def another(host: Appliance, archive: Path) -> Iterator[str]:
+    """An image of this root file system, in the Pi's Docker, while somebody records outside."""
     host.run(holder("outside", SHARE))
-    host.pi.machine.put(container_base("bookworm"), "/var/tmp/bookworm.tar.gz")
-    host.run("docker import /var/tmp/bookworm.tar.gz another:debian; rm /var/tmp/bookworm.tar.gz")
+    host.pi.machine.put(archive, f"/var/tmp/{archive.name}")
+    host.run(f"docker import /var/tmp/{archive.name} another:debian; rm /var/tmp/{archive.name}")
     try:
-        start(host, RIGHT, "another:debian")
-        found = host.first("--container", "box")
+        yield "another:debian"
     finally:
         host.run("docker rm -f box; docker image rm another:debian", check=False)
-    assert found["cause"] == "libasound-differs", found
+
+
+def test_a_container_of_another_debian_hears(host: Appliance) -> None:
+    """Debian 12's libasound inside, 13's outside: they share memory alike."""
+    with another(host, container_base("bookworm")) as image:
+        start(host, RIGHT, image)
+        host.until_healed("--container", "box", agent=False)
+
+
+def test_a_container_for_another_processor(host: Appliance) -> None:
+    """32 bits inside, 64 outside, of the same Debian."""
+    with another(host, base_of_32_bits()) as image:
+        start(host, RIGHT, image)
+        found = host.first("--container", "box")
+    assert found.get("cause") == "libasound-differs", found
 
 
 def test_a_card_plugged_in_later(host: Appliance) -> None:

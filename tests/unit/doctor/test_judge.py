@@ -456,14 +456,21 @@ def test_the_file_with_a_syntax_error_is_named_by_any_alsa_lib(healthy: Snapshot
     assert found.commands == ("mv '/etc/alsa/conf.d/9.conf' '/etc/alsa/conf.d/9.conf.broken'",)
 
 
-def test_a_library_of_another_release_in_a_container(healthy: Snapshot) -> None:
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [({"version": "1.2.8"}, "1.2.8 (64 bit)"), ({"bits": 32}, "(32 bit) and the host's 1.2.14 (64 bit)")],
+)
+def test_a_library_of_another_release_or_processor_in_a_container(
+    healthy: Snapshot, other: dict[str, Any], told: str
+) -> None:
     inside = inside_of(healthy)
     refused(inside, "EINVAL", "pcm_dsnoop.c:500:(snd_pcm_dsnoop_open) unable to create IPC shm instance")
-    inside["alsa"]["version"] = "1.2.8"
+    healthy["alsa"]["bits"] = inside["alsa"]["bits"] = 64
+    inside["alsa"] |= other
     found = first_broken(judge(inside, healthy))
     assert found
     assert found.cause == "libasound-differs"
-    assert "1.2.8" in found.title
+    assert told in found.title
     assert "1.2.14" in found.title
 
 
