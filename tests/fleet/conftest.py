@@ -105,11 +105,11 @@ def appliances(
     """A function: running appliances of these names, which have just been told where the hub is."""
 
     @contextmanager
-    def running(*names: str) -> Iterator[Fleet]:
+    def running(*names: str, memory_mb: int = 512) -> Iterator[Fleet]:
         folder = tmp_path_factory.mktemp("fleet")
         told = {**variables, "pinna_hub_url": place.for_pis, "pinna_hub_token": TOKEN}
         microphones = {name: Sh04(Identity(serial=f"SH04-{name}"), source=wav(voice)) for name in names}
-        with pis.booted(microphones, first.disk) as booted:
+        with pis.booted(microphones, first.disk, memory_mb=memory_mb) as booted:
             for pi in booted:
                 eventually(lambda pi=pi: AGENT in units(pi), 300, what=f"{pi.name}'s agent runs")
                 pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)

@@ -106,9 +106,9 @@ def inventory(at: Path, pis: Iterable[Pi], variables: Mapping[str, str], *more: 
 
 @contextmanager
 def booted(
-    microphones: Mapping[str, Sh04], disk: Path | None = None, suite: str = SUITE
+    microphones: Mapping[str, Sh04], disk: Path | None = None, suite: str = SUITE, memory_mb: int = 512
 ) -> Iterator[tuple[Pi, ...]]:
-    """Running Pis of 512 MB, one for each name, their microphones plugged in.
+    """Running Pis, one for each name, their microphones plugged in.
 
     They are copies of a converged `disk`, or else of the bare base system.
     """
@@ -117,7 +117,7 @@ def booted(
         pis = []
         for name, microphone in microphones.items():
             server = stage.enter_context(UsbipServer())
-            machine = stage.enter_context(Machine(base, Virt()))
+            machine = stage.enter_context(Machine(base, Virt(memory_mb)))
             if disk is not None:
                 machine.disk.unlink()
                 base_system.overlay(disk, "qcow2", machine.disk)

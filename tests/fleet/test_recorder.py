@@ -70,18 +70,18 @@ def test_all_hear_at_once_and_every_gap_has_its_line(
     def frames() -> int:
         return int(hub.health()["devices"].get(NAME, {}).get("frames_received", 0))
 
-    with appliances(NAME) as fleet:
+    with appliances(NAME, memory_mb=1024) as fleet:
         assert fleet.told.failures(NAME) == []
         pi = fleet.pi(NAME)
         pi.microphone.source = tone(440.0)  # who speaks pauses, for as long as the probe listens
         pi.machine.run("systemctl stop pinna-agent.service")  # an emulated processor has enough to do
         done = play("site.yml", fleet.inventory, "--tags", "recorder", extra=RECORDED)
         assert done.code == 0, done.trouble()
-        pi.machine.run("systemctl start --no-block pinna-agent.service")
-        eventually(lambda: recorder(pi).get("recorded_samples"), PATIENCE_SECONDS, what="it records")
-        eventually(frames, PATIENCE_SECONDS, what="the hub hears")
-        began, unplugs = time.monotonic(), 0
         with container(pi) as hear:
+            pi.machine.run("systemctl start --no-block pinna-agent.service")
+            eventually(frames, PATIENCE_SECONDS, what="the hub hears")
+            eventually(lambda: recorder(pi).get("recorded_samples"), PATIENCE_SECONDS, what="it records")
+            began, unplugs = time.monotonic(), 0
             while time.monotonic() - began < 60 * MINUTES:
                 streamed, recorded = frames(), recorder(pi)["recorded_samples"]
                 hear()
