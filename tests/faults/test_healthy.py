@@ -11,6 +11,8 @@ from tests.virtual_pi.acoustics import tone
 from tests.virtual_pi.sh04 import Sh04
 from tests.virtual_pi.uac1 import Identity
 
+UPTIME = "$(cut -d. -f1 /proc/uptime)"
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -45,6 +47,24 @@ VARIANTS = (
         f"{PULSEAUDIO}; systemd-run -q --collect --unit elsewhere pulseaudio -n --daemonize=no "
         "--exit-idle-time=-1 --load=module-null-sink; until pgrep -x pulseaudio; do sleep 0.2; done",
         "systemctl stop elsewhere",
+    ),
+    Variant(
+        "pipewire-off-the-card",
+        "apt-get update && apt-get install -y --no-install-recommends pipewire-bin; mkdir -p /run/elsewhere; "
+        "systemd-run -q --collect --unit elsewhere --setenv=XDG_RUNTIME_DIR=/run/elsewhere pipewire; "
+        "until [ -S /run/elsewhere/pipewire-0 ]; do sleep 0.2; done",
+        "systemctl stop elsewhere",
+    ),
+    Variant(
+        "another-language",
+        "apt-get update && apt-get install -y --no-install-recommends locales; "
+        "localedef -i de_DE -f UTF-8 de_DE.UTF-8; echo LC_ALL=de_DE.UTF-8 >>/etc/environment",
+        "sed -i /LC_ALL/d /etc/environment",
+    ),
+    Variant(
+        "a-wrong-clock",
+        f"systemctl stop systemd-timesyncd; echo $(($(date +%s) - {UPTIME})) >/run/up; date -s 2020-01-01",
+        f"date -s @$(($(cat /run/up) + {UPTIME})); systemctl start systemd-timesyncd",
     ),
     Variant("no-python-of-ours", "mv /opt/pinna/current /var/tmp", "mv /var/tmp/current /opt/pinna"),
 )
