@@ -16,11 +16,11 @@ demo-voice:  ## a session that a spoken wake word opens, on this machine, withou
 
 test: lint  ## lint, unit, contract and integration tests
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
-	@.venv/bin/pytest -n 2 --dist loadfile -m "not full" tests/integration
+	@.venv/bin/pytest -n 3 --dist loadfile -m "not full" tests/integration
 
 test-full: lint  ## the same, and what takes longer
 	@.venv/bin/pytest -n 2 --dist loadfile tests/unit tests/contract tests/ansible
-	@.venv/bin/pytest -n 2 --dist loadfile tests/integration
+	@.venv/bin/pytest -n 3 --dist loadfile tests/integration
 
 control:  ## Ansible and testinfra into .venv, to provision and verify Pis from this machine
 	@agent/bootstrap control

@@ -217,8 +217,10 @@ def test_as_a_service_it_stays_and_says_what_is_wrong(sound: VirtualSound, tmp_p
 
 @pytest.mark.parametrize(
     ("body", "pause_seconds", "told"),
-    [(bytes(20_000_000), 0.0, "is longer than 256 KiB"), (b" " * 100_000, 0.05, "does not end within 10 s")],
-    ids=["20 MB", "dripping"],
+    [
+        pytest.param(bytes(20_000_000), 0.0, "is longer than 256 KiB", id="20 MB"),
+        pytest.param(b" " * 100_000, 0.05, "does not end within 10 s", id="dripping", marks=pytest.mark.full),
+    ],
 )
 def test_an_answer_without_end_is_told_and_the_next_hub_is_used(
     sound: VirtualSound, tmp_path: Path, body: bytes, pause_seconds: float, told: str

@@ -17,6 +17,8 @@ from pinna.demo import speech
 from pinna.demo.sound import VirtualSound
 from pinna.frame import SAMPLE_RATE
 
+pytestmark = pytest.mark.full  # a minute; tests/integration/test_barge_in.py has the same of the engine alone
+
 WORD = "okay_nabu"
 PATIENCE_SECONDS = 60
 SAID = 3
