@@ -33,7 +33,7 @@ test-image:  ## to build the image of this checkout, examine it and boot it (hal
 	@tests/virtual_pi/bootstrap
 	@.venv/bin/pytest -m "not full" tests/image
 
-test-image-full: test-image  ## and what takes longer: a 3B, ten power cuts, Raspberry Pi OS as the base
+test-image-full: test-image  ## and what takes longer: a 3B, ten power cuts, what Imager writes, Raspberry Pi OS as base
 	@.venv/bin/pytest -m full tests/image
 
 lint:  ## ruff, mypy, shellcheck, ansible-lint

@@ -44,8 +44,9 @@ class Playout:
         self._lost = 0
         self._ahead_ms = AHEAD_MS
         self._speaking = False
-        self._dry = 0  # frames for which nothing was there to follow what was heard; 0 also before a speech
         self._ticks = 0  # since the first piece of a speech came
+        self._ran_out = False  # what was heard has not gone on yet
+        self._silent = 0  # frames of silence in the loudspeaker since then
         self._surplus = Surplus()
 
     def put(self, piece: Samples) -> None:
@@ -59,15 +60,19 @@ class Playout:
             self._pieces.append(piece)
             self._waiting += len(piece)
 
-    def frame(self) -> Samples | None:
-        """The next one, shape (960,), once per 20 ms. None: silence. A last bit is filled up with zeros."""
+    def frame(self, *, queued: bool = False) -> Samples | None:
+        """The next one, shape (960,), once per 20 ms. None: silence. A last bit is filled up with zeros.
+
+        `queued`: the loudspeaker has frames left that it was given before.
+        """
         if not self._waiting:
-            self._dry += self._speaking or bool(self._dry)
+            self._ran_out |= self._speaking
+            self._silent += self._ran_out and not queued
             self._speaking, self._ticks = False, 0
             return None
-        if 0 < self._dry <= PAUSE_FRAMES:
+        if 0 < self._silent <= PAUSE_FRAMES:
             self._ahead_ms = min(self._ahead_ms + FRAME_MS, MOST_AHEAD_MS)
-        self._dry = 0
+        self._ran_out, self._silent = False, 0
         self._ticks += 1
         in_hand = self._ahead_ms * SAMPLE_RATE // 1000
         if not self._speaking and self._waiting < in_hand and self._ticks <= self._ahead_ms // FRAME_MS:

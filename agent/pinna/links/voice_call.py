@@ -321,7 +321,7 @@ class Call:
         while True:
             queued = self._speaker.queued_ms
             for _ in range(0 if queued > SPEAKER_MS else 1 if queued else 2):
-                samples = self._playout.frame()
+                samples = self._playout.frame(queued=queued > 0)
                 if samples is not None:
                     self._speaker.play(samples)
             due = max(due + FRAME_MS / 1000, time.monotonic() - 5 * FRAME_MS / 1000)

@@ -130,3 +130,13 @@ def test_who_pauses_between_two_speeches_was_not_late() -> None:
     for _ in range(20):
         assert begins_after(playout) == 0
         silence(playout, PAUSE_FRAMES + 1)
+
+
+def test_what_comes_before_the_loudspeaker_has_played_all_was_not_late() -> None:
+    playout = Playout()
+    for _ in range(20):
+        assert begins_after(playout) == 0
+        while playout.frame(queued=True) is not None:
+            pass
+        for _ in range(3):
+            assert playout.frame(queued=True) is None
