@@ -9,7 +9,7 @@ from tests.virtual_pi.cache import cached
 from tests.virtual_pi.processes import need
 from tests.virtual_pi.progress import step
 
-PACKAGES = ("base-passwd", "coreutils", "libasound2-plugins", "libportaudio2", "python3")
+PACKAGES = ("base-files", "base-passwd", "coreutils", "libasound2-plugins", "libportaudio2", "python3")
 MIRROR = "deb http://deb.debian.org/debian trixie main"
 NAME = "base-of-32-bits.tar"
 
@@ -31,4 +31,4 @@ def base_of_32_bits() -> Path:
             command += ['--extract-hook=cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"']
             subprocess.run([*command, "trixie", str(work / NAME), MIRROR], check=True, timeout=900)
 
-    return cached("container-armhf", "1", make) / NAME
+    return cached("container-armhf", "2", make) / NAME
