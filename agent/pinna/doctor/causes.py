@@ -369,8 +369,7 @@ _ALL: Final = (
         "sharing",
         "the container's libasound {inside} and the host's {outside} cannot share memory",
         "`unable to create IPC shm instance` (Invalid argument) in the container.",
-        "Build the container's image from the host's Debian release and for its processor (a 32-bit image is "
-        "another one, on a Pi that runs 64 bits); never mount the host's library into it.",
+        "Build the container's image from the host's Debian release; never mount the host's library into it.",
     ),
     Cause(
         "rate-unsupported",

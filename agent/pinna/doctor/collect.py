@@ -326,7 +326,6 @@ def alsa_child(tell: Tell, wanted: str) -> None:
     for name in ("first", "next", "end", "entry"):
         getattr(alsa, f"snd_config_iterator_{name}").restype = pointer
     tell("version", (alsa.snd_asoundlib_version() or b"").decode())
-    tell("bits", 8 * ctypes.sizeof(pointer))
     tell("libraries", [library(path) for path in mapped()])
     code = alsa.snd_config_update()
     tell("configuration", {"code": code, "error": alsa.snd_strerror(code).decode() if code < 0 else ""})

@@ -456,21 +456,14 @@ def test_the_file_with_a_syntax_error_is_named_by_any_alsa_lib(healthy: Snapshot
     assert found.commands == ("mv '/etc/alsa/conf.d/9.conf' '/etc/alsa/conf.d/9.conf.broken'",)
 
 
-@pytest.mark.parametrize(
-    ("other", "told"),
-    [({"version": "1.2.8"}, "1.2.8 (64 bit)"), ({"bits": 32}, "(32 bit) and the host's 1.2.14 (64 bit)")],
-)
-def test_a_library_of_another_release_or_processor_in_a_container(
-    healthy: Snapshot, other: dict[str, Any], told: str
-) -> None:
+def test_a_library_of_another_release_in_a_container(healthy: Snapshot) -> None:
     inside = inside_of(healthy)
     refused(inside, "EINVAL", "pcm_dsnoop.c:500:(snd_pcm_dsnoop_open) unable to create IPC shm instance")
-    healthy["alsa"]["bits"] = inside["alsa"]["bits"] = 64
-    inside["alsa"] |= other
+    inside["alsa"]["version"] = "1.2.8"
     found = first_broken(judge(inside, healthy))
     assert found
     assert found.cause == "libasound-differs"
-    assert told in found.title
+    assert "1.2.8" in found.title
     assert "1.2.14" in found.title
 
 
