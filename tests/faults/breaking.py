@@ -218,6 +218,7 @@ FROM_SNAPSHOTS = {
     "usb-overcurrent": "no emulated port measures a current",
     "rate-unsupported": "alsa-lib moves the rate to the nearest that the virtual microphone has",
     "channels-unsupported": "alsa-lib moves the count to the nearest that the virtual microphone has",
+    "libasound-differs": "Debian 12's libasound, and 13's of 32 bits, do share with 13's, as was seen",
     "portaudio-sees-nothing": "somebody would have to take the card between ALSA's look and PortAudio's",
     "portaudio-not-initialized": "a program's own error, which no machine shows",
 }

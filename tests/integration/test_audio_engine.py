@@ -286,8 +286,10 @@ def test_sound_that_comes_late_for_good_is_caught_up_with(
             40,
             what="it is told",
         )
+        # Opened again; a busy machine may be late again at once: no minute has to pass here.
         before = len(ear.frames())
-        eventually(lambda: ear.hears(before), 40, what="heard again")
+        eventually(lambda: len(ear.streams()) > 1, 40, what="it is opened again")
+        eventually(lambda: len(ear.frames()) > before, 40, what="it hears again")
         assert ear.program.stop() == 0, ear.program.said()
 
 
