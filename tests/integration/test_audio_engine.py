@@ -270,7 +270,7 @@ def test_it_ends_though_the_sound_system_hangs(
             server.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.full  # beside other tests, the server may catch up by itself
+@pytest.mark.full  # beside other tests it may never hear two clean seconds before
 def test_sound_that_comes_late_for_good_is_caught_up_with(
     fragile_sound: VirtualSound, limiter: Path, tmp_path: Path
 ) -> None:
