@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -10,8 +11,16 @@ from tests.virtual_pi.processes import need
 from tests.virtual_pi.progress import step
 
 PACKAGES = ("base-files", "base-passwd", "coreutils", "libasound2-plugins", "libportaudio2", "python3")
+WHAT = (
+    "--architectures=armhf",
+    "--aptopt=APT::Install-Recommends false",
+    f"--include={','.join(PACKAGES)}",
+    # Who is not configured has made no groups yet.
+    '--extract-hook=cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"',
+    '--extract-hook=cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"',
+)
 MIRROR = "deb http://deb.debian.org/debian trixie main"
-NAME = "base-of-32-bits.tar"
+NAME = "base-of-32-bits.tar.gz"
 
 
 def base_of_32_bits() -> Path:
@@ -19,16 +28,7 @@ def base_of_32_bits() -> Path:
 
     def make(work: Path) -> None:
         with step("making a base image of 32 bits for containers"):
-            command = [
-                need("mmdebstrap", "mmdebstrap"),
-                "--quiet",
-                "--variant=extract",
-                "--architectures=armhf",
-            ]
-            command += ["--aptopt=APT::Install-Recommends false", f"--include={','.join(PACKAGES)}"]
-            # Who is not configured has made no groups yet.
-            command += ['--extract-hook=cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"']
-            command += ['--extract-hook=cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"']
+            command = [need("mmdebstrap", "mmdebstrap"), "--quiet", "--variant=extract", *WHAT]
             subprocess.run([*command, "trixie", str(work / NAME), MIRROR], check=True, timeout=900)
 
-    return cached("container-armhf", "2", make) / NAME
+    return cached("container-armhf", hashlib.sha256(repr(WHAT).encode()).hexdigest()[:12], make) / NAME

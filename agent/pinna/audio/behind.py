@@ -43,7 +43,7 @@ class Behind:
 
     def error(self) -> DeviceError:
         return DeviceError(
-            f"the microphone's sound comes {self.seconds:.1f} s late: the sound server holds it",
-            hint="It is opened again by itself. The machine was too busy for it: see what else runs, or let "
-            "audio.latency_ms be more",
+            f"the microphone's sound comes {self.seconds:.1f} s late: the sound system holds it",
+            hint="It is opened again by itself. A sound server does this after a moment in which the machine "
+            "was too busy: see what else runs, or let audio.latency_ms be more",
         )

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from pinna.doctor import view
@@ -88,18 +89,21 @@ def _code(reports: list[Report]) -> int:
 def _save(path: Path, reports: list[Report]) -> None:
     """Whole, or not at all: what was saved there before stays until then. Raises UsageError.
 
-    For its owner's eyes: names of users and programs are in it.
+    Names of users and programs are in it: it is made for its owner alone, and through nobody's link.
     """
     saved = [{"place": report.place, "snapshot": dict(report.snapshot)} for report in reports]
     text = json.dumps({"pinna_doctor": 1, "places": saved}, indent=1) + "\n"
-    part = path.parent / f"{path.name}.new"
     try:
-        try:
-            part.touch(0o600)
-            part.write_text(text, "utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", prefix=f".{path.name}.", dir=path.parent, delete=False
+        ) as out:
+            part = Path(out.name)
+            try:
+                out.write(text)
+                out.flush()
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"--save: {path} cannot be written: {error.strerror}",
