@@ -28,13 +28,15 @@ control:  ## Ansible and testinfra into .venv, to provision and verify Pis from 
 image:  ## the image to flash on a card, in build/image; `image/build --help` tells what can be chosen
 	@image/build
 
-test-image:  ## to build the image of this checkout, examine it and boot it (half an hour, the first time)
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
+test-image: pi-tools  ## to build the image of this checkout, examine it and boot it (half an hour, the first time)
 	@.venv/bin/pytest -m "not full" tests/image
 
 test-image-full: test-image  ## and what takes longer: a 3B, ten power cuts, what Imager writes, Raspberry Pi OS as base
 	@.venv/bin/pytest -m full tests/image
+
+pi-tools:
+	@agent/bootstrap test
+	@tests/virtual_pi/bootstrap
 
 lint:  ## ruff, mypy, shellcheck, ansible-lint
 	@agent/bootstrap test
@@ -44,26 +46,18 @@ lint:  ## ruff, mypy, shellcheck, ansible-lint
 	@shellcheck agent/bootstrap .ci/run image/build image/*.sh tests/virtual_pi/bootstrap tests/virtual_pi/*.sh
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --profile production --offline -q ansible
 
-pi:  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-C
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
+pi: pi-tools  ## a booted virtual Raspberry Pi with a microphone that speaks, until Ctrl-C
 	@.venv/bin/python -m tests.virtual_pi
 
-test-pi:  ## what needs a real kernel and a USB microphone, on a virtual Pi; one made an appliance, and broken
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
+test-pi: pi-tools  ## what needs a real kernel and a USB microphone, on a virtual Pi; one made an appliance, and broken
 	@.venv/bin/pytest -m "not full" tests/virtual_pi
 	@.venv/bin/pytest -m "not full" tests/fleet/test_appliance.py tests/faults
 
-test-pi-full:  ## all of it: fleets changed, cut short, updated, rolled back; an older Debian (an hour and more)
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
+test-pi-full: pi-tools  ## all of it: fleets changed, cut short, updated, rolled back; an older Debian (an hour and more)
 	@.venv/bin/pytest tests/virtual_pi
 	@.venv/bin/pytest tests/fleet
 
-test-faults:  ## the doctor: break a virtual Pi in every way it knows, see the cause named, apply the cure
-	@agent/bootstrap test
-	@tests/virtual_pi/bootstrap
+test-faults: pi-tools  ## the doctor: break a virtual Pi in every way it knows, see the cause named, apply the cure
 	@.venv/bin/pytest tests/faults
 
 bench:  ## figures side by side with peers: a table, and build/bench.json
@@ -77,4 +71,4 @@ lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra view --extra hub --extra recorder --extra voice --extra wakeword --extra button --group build -c requirements-dev.lock -o requirements.lock
 
-.PHONY: help demo demo-voice test test-full control image test-image test-image-full lint pi test-pi test-pi-full test-faults bench lock
+.PHONY: help demo demo-voice test test-full control image test-image test-image-full lint pi pi-tools test-pi test-pi-full test-faults bench lock

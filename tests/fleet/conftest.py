@@ -94,6 +94,18 @@ def own_restarts(pi: Pi) -> dict[str, int]:
     return {unit["Id"]: int(unit["NRestarts"]) for unit in _services(pi)}
 
 
+@contextmanager
+def unplugged(pi: Pi) -> Iterator[None]:
+    """As tests/target does it: USB lets go of the device."""
+    card = "/sys/class/sound/$(readlink /proc/asound/mic)/device"
+    switch = pi.machine.run(f"readlink -f {card}/../authorized").stdout.strip()
+    pi.machine.run(f"echo 0 >{switch}")
+    try:
+        yield
+    finally:
+        pi.machine.run(f"echo 1 >{switch}")
+
+
 @pytest.fixture(scope="session")
 def appliances(
     first: Converged,

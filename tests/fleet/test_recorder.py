@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import Fleet, FleetHub
+from tests.fleet.conftest import Fleet, FleetHub, unplugged
 from tests.fleet.pis import Pi
 from tests.fleet.playbook import play
 from tests.support.waiting import eventually
@@ -49,18 +49,6 @@ def container(pi: Pi) -> Iterator[Callable[[], None]]:
         yield hear
     finally:
         pi.machine.run("docker rm --force ear", timeout=120)
-
-
-@contextmanager
-def unplugged(pi: Pi) -> Iterator[None]:
-    """As tests/target does it: USB lets go of the device."""
-    card = "/sys/class/sound/$(readlink /proc/asound/mic)/device"
-    switch = pi.machine.run(f"readlink -f {card}/../authorized").stdout.strip()
-    pi.machine.run(f"echo 0 >{switch}")
-    try:
-        yield
-    finally:
-        pi.machine.run(f"echo 1 >{switch}")
 
 
 @pytest.mark.full
