@@ -30,9 +30,11 @@ def test_a_dry_run_of_a_bare_system_says_that_all_would_change(first: Converged)
 
 def test_a_new_hub_address_restarts_the_agent_alone(appliance: Fleet) -> None:
     assert appliance.told.failures("porch") == []
+    assert {name.split(" : ")[0] for name in appliance.told.changed("porch")} == {"agent"}
     assert appliance.restarted == {AGENT}
 
 
+@pytest.mark.full
 def test_a_second_run_changes_nothing(appliance: Fleet) -> None:
     done = play("site.yml", appliance.inventory)
     assert done.code == 0, done.trouble()

@@ -124,7 +124,7 @@ with Machine(base()) as machine:
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.full)])
 def test_nothing_stays_when_we_are_ended(base_system: Base, how: signal.Signals) -> None:
     """Ctrl-C cleans up at once; after a kill, QEMU goes at once and the folder with the next machine."""
     holder = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -108,6 +108,7 @@ def boot_id(machine: Machine) -> str:
     return machine.run("cat /proc/sys/kernel/random/boot_id").stdout
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_raspi3b_is_a_raspberry_pi(base_system: Base) -> None:
     with Machine(base_system, Raspi3b()) as board:
