@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import tarfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,21 @@ def test_the_archive_is_closed_and_changes_nothing(services: dict[str, Any]) -> 
     assert archive["command"][3:5] == ["--host", "${PINNA_ARCHIVE_HOST:-127.0.0.1}"]
     assert all(volume["read_only"] for volume in archive["volumes"])
     assert "token" not in " ".join(archive["command"]).lower(), "command lines are for all to see"
+
+
+def test_the_image_unpacks_the_release_and_finds_it(tmp_path: Path) -> None:
+    """The Dockerfile's own words, wherever the shell stands."""
+    archives, place = tmp_path / "archives", tmp_path / "pinna"
+    archives.mkdir()
+    for name, file in {"wheels-5e6f": "5e6f/complete", "0.1.0-1a2b": "0.1.0-1a2b/bin/pinna"}.items():
+        with tarfile.open(archives / f"{name}.tar.gz", "w:gz") as tar:
+            tar.add(__file__, file)
+    words = re.search(r"(?s)\n && (mkdir -p /opt/pinna/wheels.*?)\nFROM", DOCKERFILE.read_text())
+    assert words is not None
+    script = words[1].replace("/opt/pinna", str(place)).replace("/archives", str(archives))
+    subprocess.run(["sh", "-ec", script], check=True, cwd="/")
+    assert (place / "current/bin/pinna").is_file()
+    assert (place / "wheels/5e6f/complete").is_file()
 
 
 def test_what_the_image_is_built_of_is_sent_to_the_engine() -> None:
