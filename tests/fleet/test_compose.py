@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import AGENT, Fleet, FleetHub, unplugged
-from tests.fleet.pis import Pi
+from tests.fleet import pis
+from tests.fleet.conftest import AGENT, unplugged
+from tests.fleet.pis import Converged, Pi
 from tests.fleet.playbook import ROOT
 from tests.support.waiting import eventually
 from tests.virtual_pi.acoustics import tone
+from tests.virtual_pi.sh04 import Sh04
 
 NAME = "studio"
 FOLDER = "/root/pinna/docker"
@@ -34,7 +34,13 @@ device = "shared_mic"
 format = "wav"
 """
 BUILD_SECONDS = 1800
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 400
+FETCH = """
+import http.client
+connection = http.client.HTTPConnection("127.0.0.1", {port}, timeout=60)
+connection.request("GET", "{path}")
+print(connection.getresponse().read().decode())
+"""
 QUIET = 300  # of 32768
 
 PUT_TOGETHER = f"""
@@ -48,6 +54,15 @@ def without_its_first_stage(dockerfile: str) -> str:
     text, copies = re.subn("COPY --from=build /opt/pinna ", "COPY opt ", second)
     assert copies == 1
     return argument + text
+
+
+def asked(pi: Pi, port: int, path: str) -> dict[str, Any]:
+    """What answers on the Pi's loopback, which is open to nobody else; empty while nothing does."""
+    said = pi.machine.run(
+        "python3 -", stdin=FETCH.format(port=port, path=path), check=False, timeout=120
+    ).stdout
+    answer: dict[str, Any] = json.loads(said) if said else {}
+    return answer
 
 
 class Composed:
@@ -70,15 +85,9 @@ class Composed:
     def __call__(self, command: str, seconds: float = PATIENCE_SECONDS) -> str:
         return self._pi.machine.run(f"cd {FOLDER} && docker-compose {command}", timeout=seconds).stdout
 
-    def ask(self, path: str) -> Any:
-        """The archive's answer, from the Pi itself: it is open to nobody else. None while there is none."""
-        fetch = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082{path}').read().decode())"
-        said = self._pi.machine.run(f'python3 -c "{fetch}"', check=False).stdout
-        return json.loads(said) if said else None
-
     def source(self) -> dict[str, Any]:
         """What the recorder says of its source; empty before it says anything."""
-        found: dict[str, Any] = ((self.ask("/api/status") or {}).get("sources") or {}).get(NAME, {})
+        found: dict[str, Any] = asked(self._pi, 8082, "/api/status").get("sources", {}).get(NAME, {})
         return found
 
     def recorded(self) -> int:
@@ -86,23 +95,22 @@ class Composed:
 
 
 @pytest.mark.full
-def test_recorder_and_archive_run_in_containers_beside_the_agent(
-    appliances: Callable[..., AbstractContextManager[Fleet]], hub: FleetHub
-) -> None:
-    def frames() -> int:
-        return int(hub.health()["devices"].get(NAME, {}).get("frames_received", 0))
-
-    with appliances(NAME, memory_mb=1024) as fleet:
-        pi = fleet.pi(NAME)
-        pi.microphone.source = tone(440.0)
+def test_recorder_and_archive_run_in_containers_beside_the_agent(first: Converged) -> None:
+    with pis.booted({NAME: Sh04(source=tone(440.0))}, first.disk, memory_mb=1024) as (pi,):
+        pi.machine.run("systemctl is-system-running --wait", check=False, timeout=300)
         pi.machine.run(f"systemctl stop {AGENT}")  # an emulated processor has enough to do
+
+        def captured() -> int:
+            return int(asked(pi, 8081, "/health").get("audio", {}).get("frames_captured", 0))
+
         composed = Composed(pi)
         composed("up --detach --build", BUILD_SECONDS)
         eventually(composed.recorded, PATIENCE_SECONDS, what="it records")
         pi.machine.run(f"systemctl start --no-block {AGENT}")
-        eventually(frames, PATIENCE_SECONDS, what="the hub hears")
-        before = composed.recorded()
-        eventually(lambda: composed.recorded() > before, PATIENCE_SECONDS, what="both at once")
+        eventually(captured, PATIENCE_SECONDS, what="the agent hears")
+        before, heard_before = composed.recorded(), captured()
+        eventually(lambda: composed.recorded() > before, PATIENCE_SECONDS, what="the recorder goes on")
+        eventually(lambda: captured() > heard_before, PATIENCE_SECONDS, what="the agent goes on")
 
         with unplugged(pi):
             eventually(
@@ -112,14 +120,15 @@ def test_recorder_and_archive_run_in_containers_beside_the_agent(
         again = composed.recorded()
         eventually(lambda: composed.recorded() > again, PATIENCE_SECONDS, what="it records again")
 
-        assert "shared_mic" in composed("run --rm recorder record --list-devices")
-        newest = composed.ask(f"/api/files?source={NAME}")["files"][0]["path"]
-        heard = composed.ask(f"/api/peaks?file={newest}")
+        newest = asked(pi, 8082, f"/api/files?source={NAME}")["files"][0]["path"]
+        heard = asked(pi, 8082, f"/api/peaks?file={newest}")
         assert max(heard["high"]) > QUIET, "what it recorded is no silence"
 
+        pi.machine.run(f"systemctl stop {AGENT}")
         composed("stop")
         done = pi.machine.run("docker inspect --format '{{.State.ExitCode}}' pinna-recorder").stdout.strip()
         assert done == "0", pi.machine.run("docker logs --tail 30 pinna-recorder 2>&1", check=False).stdout
+        assert "shared_mic" in composed("run --rm recorder record --list-devices")
         (report,) = json.loads(composed(f"run --rm recorder archive verify {ARCHIVE} --json"))
         assert report["proven"], report["wrong"]
         assert report["samples"] >= again
