@@ -148,10 +148,12 @@ def test_thirty_reconnections_cost_nothing(sound: VirtualSound, tmp_path: Path) 
     flags = ("--hub-reconnect-seconds", "0.05", "--hub-reconnect-max-seconds", "0.05")
     with agent(sound, tmp_path, f"http://127.0.0.1:{port}", *flags) as device:
         figures = asyncio.run(_thirty_sessions(device, port))
-    settled, last = figures[9], figures[-1]
-    assert last[0] < settled[0] + 4_000_000
-    assert last[1] <= settled[1] + 3
-    assert last[2] <= settled[2]
+    memory, files, threads = zip(*figures, strict=True)
+    assert memory[-1] < memory[9] + 4_000_000
+    # A session that has just ended, or begins already, has sockets for each of the machine's networks, and looks
+    # for them in a thread.
+    assert min(files[-10:]) <= min(files[:10]) + 3
+    assert min(threads[-10:]) <= min(threads[:10])
 
 
 class Systemd:
