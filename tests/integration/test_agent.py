@@ -150,8 +150,7 @@ def test_thirty_reconnections_cost_nothing(sound: VirtualSound, tmp_path: Path) 
         figures = asyncio.run(_thirty_sessions(device, port))
     memory, files, threads = zip(*figures, strict=True)
     assert memory[-1] < memory[9] + 4_000_000
-    # A session that has just ended, or begins already, has sockets for each of the machine's networks, and looks
-    # for them in a thread.
+    # A session that just ends, or begins, has sockets for each of the machine's networks, and a thread.
     assert min(files[-10:]) <= min(files[:10]) + 3
     assert min(threads[-10:]) <= min(threads[:10])
 
