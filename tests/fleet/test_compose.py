@@ -22,7 +22,7 @@ from tests.virtual_pi.acoustics import tone
 from tests.virtual_pi.sh04 import Sh04
 
 NAME = "studio"
-FOLDER = "/root/pinna/docker"
+FOLDER = "pinna/docker"  # in the home of root, where ssh begins
 ARCHIVE = "/var/lib/pinna/archive"
 SETTINGS = """
 [general]
