@@ -145,7 +145,7 @@ def test_a_voice_service_is_called_for_a_session_and_only_then(
                     assert answer.status == 200
                 device.ask("open")
                 await until(lambda: service.calls and len(service.call.audio) > 20, what="sound")
-                assert device.health()["connected"]
+                assert device.health()["connected"], running.program.said()
                 await service.call.send("call_disconnect", {"reason": "done"})
                 await until(lambda: device.ask()["state"] == "idle", what="hung up")
                 await until(lambda: service.call.over, what="closed")
