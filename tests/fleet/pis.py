@@ -14,9 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tests.fleet.playbook import ROOT, Play, play
 from tests.virtual_pi import base as base_system
 from tests.virtual_pi import plug
+from tests.virtual_pi.acoustics import read_wav, write_wav
 from tests.virtual_pi.base import SUITE
 from tests.virtual_pi.boards import Virt
 from tests.virtual_pi.cache import cached
@@ -29,6 +31,7 @@ from tests.virtual_pi.sh04 import Sh04
 from pinna.demo import speech
 
 SOURCES = ("agent/pinna", "ansible", "asound.conf", "requirements.lock", "tests/fleet/pis.py")
+ROOM_DBFS = -60  # RMS of what a microphone hears of a room where nobody speaks
 SSH = "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 
 _ATTACH = Path(plug.__file__).with_name("guest_attach.py")
@@ -77,9 +80,12 @@ class Pi:
 
 
 def voice(folder: Path) -> Path:
-    """A WAV of somebody who speaks, for the microphones."""
+    """A WAV of somebody who speaks, for the microphones. In the pauses there is the room, as in any room."""
     at = folder / "voice.wav"
     speech.speak(*speech.NEAR, at, pause_seconds=1.0)
+    spoken, rate = read_wav(at)
+    noise = np.random.default_rng(1).normal(0, 10 ** (ROOM_DBFS / 20), spoken.shape)
+    write_wav(at, spoken + noise.astype(np.float32), rate)
     return at
 
 

@@ -23,9 +23,19 @@ def eventually(condition: Callable[[], T], seconds: float = 15.0, *, what: str =
 
 
 async def until(condition: Callable[[], T], seconds: float = 15.0, *, what: str = "") -> T:
-    """`eventually`, with the event loop going on; `condition` may block and runs in a thread."""
+    """`eventually`, with the event loop going on; `condition` may block and runs in a thread.
+
+    Whether its value is true is asked there too: a list that was empty may be filled by the event loop.
+    """
+
+    def look() -> tuple[bool, T]:
+        value = condition()
+        return bool(value), value
+
     deadline = time.monotonic() + seconds
-    while not (value := await asyncio.to_thread(condition)):
+    while True:
+        met, value = await asyncio.to_thread(look)
+        if met:
+            return value
         assert time.monotonic() < deadline, f"{what or 'condition'} not met in {seconds:g} s; last: {value!r}"
         await asyncio.sleep(0.02)
-    return value
