@@ -38,6 +38,7 @@ ORDER = (
     "test_reach",
     "test_disruptions",
     "test_system",
+    "test_image",
     "test_doctor",
     "test_card",
     "test_sound",
@@ -45,7 +46,7 @@ ORDER = (
     "test_agent",
     "test_recorder",
 )
-PARTS = {"snapshot", "sound", "container", "hub"}
+PARTS = {"snapshot", "sound", "container", "hub", "image"}
 PATIENCE_SECONDS = 900
 DISRUPTIVE_PATIENCE_SECONDS = 2400
 
@@ -95,9 +96,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(report.Page(config), "pinna-report")
 
 
-def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """Only who asks for these tests gets them: a run of all tests has no device."""
-    return None if _asked_for(config) else True
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only who asks for these tests gets them: a run of all tests has no device, and few have an image."""
+    of_image = collection_path.name == "test_image.py" and config.option.connection != "chroot"
+    return True if of_image or not _asked_for(config) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -180,6 +182,14 @@ def sound(seen: Seen) -> dict[str, Any]:
 def container(seen: Seen) -> dict[str, Any]:
     """remote/container.py's answer; empty where no container can be started."""
     return seen.container
+
+
+@pytest.fixture(scope="module")
+def image(seen: Seen) -> dict[str, Any]:
+    """remote/image.py's answer; of a running system, there is none."""
+    if not seen.image:
+        pytest.skip("it runs: what it was flashed with is no longer to be seen")
+    return seen.image
 
 
 @pytest.fixture(scope="module")

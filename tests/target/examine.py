@@ -47,11 +47,12 @@ class Seen:
     disruption: Answer
     sound: Answer
     container: Answer
+    image: Answer
     hub: HubView
 
 
 class Examination:
-    """Of a fleet. `parts` are what the tests ask for beyond facts: snapshot, sound, container, hub."""
+    """Of a fleet. `parts` are what the tests ask for beyond facts: snapshot, sound, container, image, hub."""
 
     def __init__(
         self, contacts: Iterable[Contact], stages: Iterable[str], parts: set[str], hub: Hub | None
@@ -101,7 +102,8 @@ class Examination:
         before = self._hub_view()
         sound = contact.ask("listen") if "sound" in self._parts and facts["running"] else {}
         container = contact.ask("container") if "container" in self._parts and _has_probe(facts) else {}
-        return Seen(facts, snapshot, disruption, sound, container, self._hub_view(before, facts))
+        image = contact.ask("image") if "image" in self._parts and not facts["running"] else {}
+        return Seen(facts, snapshot, disruption, sound, container, image, self._hub_view(before, facts))
 
     def _hub_view(self, view: HubView = NOTHING, facts: Answer | None = None) -> HubView:
         """Ask the hub: at first, and again with that view once the device's facts are known."""

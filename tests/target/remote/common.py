@@ -27,7 +27,7 @@ def start(*command: str, seconds: float = 60) -> Callable[[], dict[str, Any]]:
     try:
         program = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # which `communicate` closes; an image may have no /dev/null
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
