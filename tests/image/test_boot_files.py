@@ -22,6 +22,12 @@ def test_the_compute_module_s_device_tree_is_named(root: Path) -> None:
     assert "[cm4]\ndevice_tree=bcm2711-rpi-cm4-io.dtb\n[all]" in config
 
 
+def test_there_is_one_kernel(root: Path) -> None:
+    """Of two, the firmware's hook takes the one whose name sorts last."""
+    names = [item.path.name for item in tree.boot_files(root)]
+    assert len([name for name in names if name.startswith("vmlinuz-")]) == 1
+
+
 def test_the_initramfs_finds_the_root_on_each_board_and_carries_little_else(root: Path) -> None:
     (initramfs,) = (
         item.content for item in tree.boot_files(root) if item.path.name.startswith("initrd.img-")

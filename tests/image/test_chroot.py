@@ -94,6 +94,9 @@ def test_what_must_not_be_there_is_named(folder: Path, environment: dict[str, st
         "var/lib/cloud/seed": "of the build",
         "etc/shadow": "root:$y$j9T$x:20000::::::\n",
     }
+    (folder / "var/lib/pinna-image").mkdir()  # a folder, and a link: they count as files do
+    (folder / "var/lib/dbus").mkdir(parents=True, exist_ok=True)
+    (folder / "var/lib/dbus/machine-id").symlink_to("/etc/machine-id")
     for name, text in planted.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).unlink(missing_ok=True)
@@ -107,6 +110,8 @@ def test_what_must_not_be_there_is_named(folder: Path, environment: dict[str, st
         "test_image.test_nothing_is_left_of_the_build",
     }
     assert "ssh_host_ed25519_key" in failed["test_image.test_no_two_devices_share_an_identity"]
+    assert "var/lib/dbus/machine-id" in failed["test_image.test_no_two_devices_share_an_identity"]
+    assert "var/lib/pinna-image" in failed["test_image.test_nothing_is_left_of_the_build"]
     assert "root" in failed["test_image.test_nobody_has_a_password"]
     assert "var/lib/cloud/seed" in failed["test_image.test_nothing_is_left_of_the_build"]
     assert not [said for said in failed.values() if "secret" in said or "$y$" in said]

@@ -1,6 +1,7 @@
 """Runs in the root file system of an image, as root: what lies there, and what some files say.
 
-    {"files": ["etc/machine-id", ...], "links": ["bin", ...], "special": ["dev/null", ...],
+    {"files": ["etc/machine-id", ...], "folders": ["etc", ...], "links": ["bin", ...],
+     "special": ["dev/null", ...],
      "modes": {"usr/bin/su": "4755", ...}, "targets": {"etc/systemd/system/x.service": "/dev/null", ...},
      "texts": {"etc/machine-id": "uninitialized", ...}}
 
@@ -38,25 +39,32 @@ HOST = "/host-rootfs"
 
 
 def below(folder: str, device: int) -> Iterator[os.DirEntry[str]]:
-    """All but folders. Only those are asked what they are: where each call is emulated, that takes long."""
+    """All. Only folders are asked what they are: where each call is emulated, that takes long."""
     for entry in os.scandir(folder):
-        if not entry.is_dir(follow_symlinks=False):
-            yield entry
-        elif entry.path != HOST and entry.stat(follow_symlinks=False).st_dev == device:
+        if entry.path == HOST:
+            continue
+        yield entry
+        if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
             yield from below(entry.path, device)
+
+
+def kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "links"
+    if entry.is_file(follow_symlinks=False):
+        return "files"
+    return "folders" if entry.is_dir(follow_symlinks=False) else "special"
 
 
 def main() -> None:
     root = Path("/")
-    files, links, special = [], [], []
+    names: dict[str, list[str]] = {"files": [], "folders": [], "links": [], "special": []}
     for entry in below("/", root.stat().st_dev):
-        kind = files if entry.is_file(follow_symlinks=False) else links if entry.is_symlink() else special
-        kind.append(entry.path.lstrip("/"))
+        names[kind(entry)].append(entry.path.lstrip("/"))
+    files, links = names["files"], names["links"]
     modules = [name for name in files if name.endswith("/modules.dep")]
     answer = {
-        "files": files,
-        "links": links,
-        "special": special,
+        **names,
         "modes": {name: f"{stat.S_IMODE((root / name).stat().st_mode):o}" for name in MODES if name in files},
         "targets": {name: str((root / name).readlink()) for name in TARGETS if name in links},
         "texts": {
