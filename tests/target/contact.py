@@ -50,6 +50,10 @@ _CURES = {
     "not in the sudoers": "Log in as a user who may use sudo, or as root.",
     "sudo: not found": "Log in as root: there is no sudo.",
     "python3: not found": "Install python3 there; site.yml needs it too.",
+    "operation not permitted": "chroot takes root: use sudo.",
+    "cannot change root directory": "Is the image's second partition mounted there?",
+    "exec format error": "It is for another processor: install qemu-user-static and binfmt-support.",
+    "failed to run command": "Is it the root of a system? Mount the image's second partition there.",
 }
 
 

@@ -49,6 +49,13 @@ def test_an_unreachable_host_is_one_failure_with_cause_and_cure(tmp_path: Path) 
     assert "root@127.0.0.1:1 cannot be examined" in page.read_text()
 
 
+def test_a_folder_that_is_no_root_file_system_is_one_failure_with_a_cure(tmp_path: Path) -> None:
+    done = run("tests/target", f"--hosts={tmp_path}/gone", "--connection=chroot")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "Is the image's second partition mounted there?" in done.stdout
+    assert "1 failed" in done.stdout
+
+
 def test_a_password_is_not_put_on_a_command_line(tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.ini"
     inventory.write_text(
